@@ -1,0 +1,173 @@
+# psad (GNU make)
+#
+#   make                build/psad
+#   make run            a broker with the default configuration, in the foreground
+#   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
+#   make lint           the layout of the code, cppcheck, the rules of the house
+#   make bench          the log alone, as fast as it goes
+#   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
+#   make install clean
+#
+# FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan.
+
+VERSION = 0.1.0
+PREFIX = /usr/local
+DESTDIR =
+FLAVOUR = release
+WITH_SYSTEMD = yes
+PARTS = unit race lint system
+RACE_SECONDS = 3
+FUZZ_SECONDS = 60
+CC = gcc
+CFLAGS =
+LDFLAGS =
+GOALS := $(or $(MAKECMDGOALS),all)
+
+ifneq ($(filter fuzz,$(GOALS)),)
+override FLAVOUR = fuzz
+CC = clang
+endif
+
+# What is missing is installed now (not with -n), before the libraries are looked for below.
+ifneq ($(and $(filter run check,$(GOALS)),$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,yes)),)
+$(shell packaging/deps.sh build $(if $(filter check,$(GOALS)),test) >&2)
+ifneq ($(.SHELLSTATUS),0)
+$(error packaging/deps.sh could not install what is missing)
+endif
+endif
+
+# Flavours
+
+OUT := $(if $(filter release,$(FLAVOUR)),build,build/$(FLAVOUR))
+
+flavour.release = -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+link.release = -pie -Wl,-z,relro,-z,now
+flavour.asan = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+flavour.tsan = -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan
+flavour.fuzz = $(flavour.asan) -fsanitize=fuzzer-no-link
+ifndef flavour.$(FLAVOUR)
+$(error FLAVOUR is one of release, asan, tsan)
+endif
+
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+	-Wpointer-arith -Wundef -Wformat=2
+
+# Libraries: base, log and wire know only the first.
+
+CORE_PACKAGES = ck libxxhash
+PACKAGES = $(CORE_PACKAGES) libevent_core inih
+ifeq ($(WITH_SYSTEMD),yes)
+PACKAGES += libsystemd
+endif
+
+ifneq ($(filter-out clean,$(GOALS)),)
+PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
+ifneq ($(.SHELLSTATUS),0)
+$(error a library is missing; packaging/deps.sh build installs it)
+endif
+CORE_LIBS := $(shell pkg-config --libs $(CORE_PACKAGES))
+LIBS := $(shell pkg-config --libs $(PACKAGES))
+endif
+
+COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -Isrc -DPSAD_VERSION='"$(VERSION)"' \
+	-DWITH_SYSTEMD=$(if $(filter yes,$(WITH_SYSTEMD)),1,0) $(WARNINGS) -g -pthread \
+	$(flavour.$(FLAVOUR)) $(PACKAGE_CFLAGS) $(CFLAGS)
+LINK = $(CC) -pthread $(flavour.$(FLAVOUR)) $(link.$(FLAVOUR)) -Wl,--as-needed $(LDFLAGS)
+
+# Everything is compiled anew when the commands have changed since the last time.
+ifneq ($(file <$(OUT)/flags),$(COMPILE) $(LINK))
+$(shell rm -f $(OUT)/flags)
+endif
+
+# Files
+
+objects = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
+programs = $(patsubst %.c,$(OUT)/%,$(wildcard $(1)))
+
+CORE_SOURCES := $(wildcard src/base/*.c src/log/*.c src/wire/*.c)
+SOURCES := $(wildcard src/*.c src/*/*.c)
+UNIT := $(call programs,tests/unit/test_*.c)
+RACE := $(call programs,tests/race/race_*.c)
+FUZZ := $(call programs,tests/fuzz/fuzz_*.c)
+BENCH := $(call programs,bench/*.c)
+C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/*/*.[ch] tests/race/*/*.[ch] bench/*.[ch])
+# It needs the macros of queue.h, and takes what uthash does in its own for faults.
+CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	--suppress=uninitvar --suppress=ctunullpointer --error-exitcode=1 -Isrc \
+	$(addprefix --include=,$(wildcard /usr/include/sys/queue.h /usr/include/*/sys/queue.h))
+# Programs that use nothing above base, log and wire: they are linked without the rest.
+CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
+	$(wildcard tests/*/*.c bench/*.c) /dev/null))
+
+.PHONY: all run check lint bench fuzz install clean
+.PRECIOUS: $(OUT)/obj/%.o
+.DELETE_ON_ERROR:
+
+all: $(OUT)/psad
+
+$(OUT)/psad: $(OUT)/obj/src/main.o $(OUT)/libpsad.a
+	$(LINK) -o $@ $^ $(LIBS)
+
+$(OUT)/libpsad.a: $(call objects,$(filter-out src/main.c,$(SOURCES)))
+$(OUT)/libcore.a: $(call objects,$(CORE_SOURCES))
+$(OUT)/%.a:
+	rm -f $@
+	ar qcsT $@ $^
+
+$(OUT)/flags:
+	@$(shell mkdir -p $(@D))$(file >$@,$(COMPILE) $(LINK))touch $@
+
+$(OUT)/obj/%.o: %.c $(OUT)/flags
+	@mkdir -p $(@D)
+	$(COMPILE) -MMD -MP -c -o $@ $<
+
+# A test that replaces functions at link time says so: /* LINK: -Wl,--wrap=name */
+$(UNIT) $(RACE) $(FUZZ) $(BENCH): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/libcore.a $(OUT)/libpsad.a
+	@mkdir -p $(@D)
+	$(LINK) $(if $(filter $(FUZZ),$@),-fsanitize=fuzzer) -o $@ $< \
+		$(shell sed -n 's,^/\* LINK: \(.*\) \*/$$,\1,p' $*.c) \
+		$(if $(filter $(CORE_PROGRAMS),$@),$(OUT)/libcore.a $(CORE_LIBS),$(OUT)/libpsad.a $(LIBS)) \
+		$(if $(filter $(UNIT),$@),-lcmocka)
+
+run: $(OUT)/psad
+	@echo 'In another terminal, subscribe:  echo SUB news | nc localhost 9853'
+	@echo 'and in a third one, publish:     printf "PUB news hello\nQUIT\n" | nc localhost 9853'
+	@echo 'Ctrl-C stops the broker.'
+	@exec $(OUT)/psad
+
+check: $(OUT)/psad $(UNIT) $(RACE)
+	@tests/run --flavour $(FLAVOUR) --out $(OUT) --race-seconds $(RACE_SECONDS) $(PARTS)
+
+# What is not here is not asked; packaging/deps.sh lint installs it.
+lint:
+	@bad=0; has() { command -v $$1 >/dev/null || { echo "$$1 is not here"; false; }; }; \
+	if has clang-format; then for file in $(C_FILES); do \
+		clang-format --dry-run -Werror --ferror-limit=1 $$file || bad=1; done; fi; \
+	if has cppcheck; then cppcheck $(CPPCHECK) src || bad=1; fi; \
+	if has shellcheck; then shellcheck packaging/deps.sh .ci/run || bad=1; fi; \
+	tests/run --out $(OUT) lint || bad=1; exit $$bad
+
+bench: $(BENCH)
+	$(OUT)/bench/bench_log
+
+# What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
+fuzz: $(FUZZ)
+	@set -e; for program in $(FUZZ); do \
+		name=$${program##*/}; \
+		dictionary=tests/fuzz/$${name#fuzz_}.dict; \
+		mkdir -p $(OUT)/corpus/$$name; \
+		echo "== $$name"; \
+		$$program -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(OUT)/$$name- \
+			$$([ ! -f $$dictionary ] || echo -dict=$$dictionary) \
+			$(OUT)/corpus/$$name tests/fuzz/corpus/$$name; \
+	done
+
+install: $(OUT)/psad
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/psad
+	install -m 755 $(OUT)/psad $(DESTDIR)$(PREFIX)/sbin/psad
+	install -m 644 psad.conf.example LICENSE conf/*.conf $(DESTDIR)$(PREFIX)/share/doc/psad
+
+clean:
+	rm -rf build
+
+-include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Installs what building, testing and checking psad needs and this machine lacks, from the
+# distribution's own packages. Says what it does; does and says nothing where all is there.
+#
+#   packaging/deps.sh [build] [test] [lint] [all]        (nothing named: build)
+
+set -u
+export DEBIAN_FRONTEND=noninteractive
+
+build=(gcc make pkg-config libc6-dev libevent-dev libck-dev libinih-dev libsystemd-dev
+	libxxhash-dev uthash-dev)
+test=(libcmocka-dev python3 python3-pytest python3-pytest-xdist procps netcat-openbsd)
+# Without one of these the tests that need it are skipped.
+test_optional=(netcat-traditional ncat socat busybox strace)
+lint=(clang clang-format cppcheck)
+lint_optional=(libclang-rt-14-dev shellcheck)
+# Languages of the example clients, as "command package": whatever provides the command will do.
+languages=("perl perl" "node nodejs" "go golang-go" "javac default-jdk-headless")
+
+say() {
+	echo "deps: $*" >&2
+}
+
+# Prints those of the named packages that are not installed.
+missing() {
+	local installed
+	# shellcheck disable=SC2016 # the format is dpkg's
+	installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null)
+	for package; do
+		grep -qx "installed $package" <<<"$installed" || echo "$package"
+	done
+}
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo DEBIAN_FRONTEND=noninteractive "$@"
+	else
+		say "neither root nor sudo: can't run $*"
+		return 1
+	fi
+}
+
+# Installs packages; if that fails, once more with fresh package lists.
+is_updated=no
+install() {
+	say "installing $*"
+	as_root apt-get install -y -q --no-install-recommends "$@" >&2 </dev/null && return 0
+	[ $is_updated = no ] || return 1
+	is_updated=yes
+	say "updating the package lists"
+	as_root apt-get update -q >&2 </dev/null
+	as_root apt-get install -y -q --no-install-recommends "$@" >&2 </dev/null
+}
+
+required=()
+optional=()
+for group in "${@:-build}"; do
+	case $group in
+	build | all) required+=("${build[@]}") ;;&
+	test | all)
+		required+=("${test[@]}")
+		optional+=("${test_optional[@]}")
+		for language in "${languages[@]}"; do
+			command -v "${language% *}" >/dev/null || optional+=("${language#* }")
+		done
+		;;&
+	lint | all)
+		required+=("${lint[@]}")
+		optional+=("${lint_optional[@]}")
+		;;&
+	build | test | lint | all) ;;
+	*)
+		say "unknown group '$group'; there are build, test, lint and all"
+		exit 1
+		;;
+	esac
+done
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+	say "this is not Debian or Ubuntu; see for yourself that these are there: ${required[*]}"
+	exit 0
+fi
+
+mapfile -t lacking < <(missing "${required[@]}")
+if [ ${#lacking[@]} -gt 0 ] && ! install "${lacking[@]}"; then
+	say "could not install ${lacking[*]}"
+	exit 1
+fi
+
+[ ${#optional[@]} -gt 0 ] || exit 0
+mapfile -t lacking < <(missing "${optional[@]}")
+[ ${#lacking[@]} -gt 0 ] || exit 0
+if ! install "${lacking[@]}"; then
+	for package in $(missing "${lacking[@]}"); do
+		install "$package" || say "could not install $package: what needs it is skipped"
+	done
+fi
+exit 0

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/diag.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* Set at startup, read by every thread. */
+static bool goes_to_journal;
+/* Changed by a reload while others read it; it orders nothing, hence relaxed. */
+static int least_level = DIAG_INFO;
+
+static const char priorities[] = {
+#define X(name, word, priority) '0' + (priority),
+	DIAG_TABLE(X)
+#undef X
+};
+
+/* sd-daemon(3): the variable names the device and inode of the stream that the journal reads. */
+static bool journal_reads_stderr(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	struct stat status;
+	uintmax_t device = 0;
+	uintmax_t inode = 0;
+	char rest = '\0';
+	if (stream == NULL || sscanf(stream, "%ju:%ju%c", &device, &inode, &rest) != 2)
+		return false;
+	return fstat(STDERR_FILENO, &status) == 0 && status.st_dev == device &&
+	       status.st_ino == inode;
+}
+
+void diag_open(enum diag_level least)
+{
+	goes_to_journal = journal_reads_stderr();
+	diag_set_level(least);
+}
+
+void diag_set_level(enum diag_level least)
+{
+	__atomic_store_n(&least_level, (int)least, __ATOMIC_RELAXED);
+}
+
+static bool is_shown(enum diag_level level)
+{
+	return (int)level >= __atomic_load_n(&least_level, __ATOMIC_RELAXED);
+}
+
+/*
+ * Bytes of the UTF-8 character at `at`, of which n > 0 are there; 0 when it isn't one or is one of
+ * the C1 controls (U+0080-U+009F), which terminals obey.
+ */
+static size_t utf8_length(const unsigned char *at, size_t n)
+{
+	const unsigned char lead = at[0];
+	if (lead < 0xc2 || lead > 0xf4)
+		return 0;
+	const size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+	if (length > n)
+		return 0;
+	for (size_t i = 1; i < length; i++) {
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	const unsigned char next = at[1];
+	if ((lead == 0xc2 && next < 0xa0) || /* C1 controls */
+	    (lead == 0xe0 && next < 0xa0) || /* longer than needed */
+	    (lead == 0xed && next > 0x9f) || /* surrogates */
+	    (lead == 0xf0 && next < 0x90) || /* longer than needed */
+	    (lead == 0xf4 && next > 0x8f))   /* beyond U+10FFFF */
+		return 0;
+	return length;
+}
+
+/* Writes what stands for the character at `at` into `piece`; *taken bytes of it are dealt with. */
+static size_t escape_one(const unsigned char *at, size_t n, char piece[8], size_t *taken)
+{
+	const char *letter = NULL;
+	*taken = 1;
+	switch (at[0]) {
+	case '\n':
+		letter = "\\n";
+		break;
+	case '\r':
+		letter = "\\r";
+		break;
+	case '\t':
+		letter = "\\t";
+		break;
+	case '\\':
+		letter = "\\\\";
+		break;
+	}
+	if (letter != NULL) {
+		memcpy(piece, letter, 2);
+		return 2;
+	}
+	if (at[0] >= 0x20 && at[0] < 0x7f) {
+		piece[0] = (char)at[0];
+		return 1;
+	}
+	const size_t length = utf8_length(at, n);
+	if (length > 0) {
+		memcpy(piece, at, length);
+		*taken = length;
+		return length;
+	}
+	return (size_t)snprintf(piece, 8, "\\x%02x", at[0]);
+}
+
+/*
+ * Escapes the n bytes of `text` into the `room` bytes at `out`, which get no NUL; returns how many
+ * were used. What doesn't fit is replaced by "...".
+ */
+static size_t escape(char *out, size_t room, const char *text, size_t n, bool is_cut)
+{
+	static const char dots[] = "...";
+	const size_t dots_length = sizeof dots - 1;
+	size_t used = 0;
+	size_t used_before_dots = 0; /* the longest beginning that leaves room for them */
+	assert(room >= dots_length);
+	for (size_t i = 0; i < n;) {
+		char piece[8];
+		size_t taken = 0;
+		const size_t length =
+			escape_one((const unsigned char *)text + i, n - i, piece, &taken);
+		if (used + length > room) {
+			is_cut = true;
+			break;
+		}
+		memcpy(out + used, piece, length);
+		used += length;
+		i += taken;
+		if (used + dots_length <= room)
+			used_before_dots = used;
+	}
+	if (!is_cut)
+		return used;
+	memcpy(out + used_before_dots, dots, dots_length);
+	return used_before_dots + dots_length;
+}
+
+static void __attribute__((format(printf, 3, 0)))
+emit(enum diag_level level, uint64_t suppressed, const char *format, va_list arguments)
+{
+	char text[DIAG_LINE_MAX];
+	char line[DIAG_LINE_MAX];
+	char more[48] = "";
+	const int saved_errno = errno;
+
+	const int text_length = vsnprintf(text, sizeof text, format, arguments);
+	if (text_length < 0)
+		return;
+	const bool is_cut = (size_t)text_length >= sizeof text;
+	const size_t kept = is_cut ? sizeof text - 1 : (size_t)text_length;
+
+	size_t more_length = 0;
+	if (suppressed > 0)
+		more_length =
+			(size_t)snprintf(more, sizeof more, " (and %" PRIu64 " more)", suppressed);
+	size_t used = 0;
+	if (goes_to_journal)
+		used = (size_t)snprintf(line, sizeof line, "<%c>", priorities[level]);
+	else
+		used = (size_t)snprintf(line, sizeof line, "psad: ");
+	used += escape(line + used, sizeof line - used - more_length - 1, text, kept, is_cut);
+	memcpy(line + used, more, more_length);
+	used += more_length;
+	line[used++] = '\n';
+
+	ssize_t written;
+	do {
+		written = write(STDERR_FILENO, line, used);
+	} while (written < 0 && errno == EINTR);
+	errno = saved_errno;
+}
+
+void diag(enum diag_level level, const char *format, ...)
+{
+	if (!is_shown(level))
+		return;
+	va_list arguments;
+	va_start(arguments, format);
+	emit(level, 0, format, arguments);
+	va_end(arguments);
+}
+
+/* True when it is this message's turn; *suppressed were held back since the last one. */
+static bool limit_passes(struct diag_limit *limit, uint64_t *suppressed)
+{
+	/* One mutex for all limits: what is limited is seldom shown, and never in a hurry. */
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	const uint64_t now = clock_mono_ms();
+	pthread_mutex_lock(&mutex);
+	const bool passes = now >= limit->quiet_until_ms;
+	if (passes) {
+		*suppressed = limit->suppressed;
+		limit->suppressed = 0;
+		limit->quiet_until_ms = now + 1000;
+	} else {
+		limit->suppressed++;
+	}
+	pthread_mutex_unlock(&mutex);
+	return passes;
+}
+
+void diag_limited(struct diag_limit *limit, enum diag_level level, const char *format, ...)
+{
+	const int saved_errno = errno; /* %m */
+	uint64_t suppressed = 0;
+	if (!is_shown(level) || !limit_passes(limit, &suppressed))
+		return;
+	errno = saved_errno;
+	va_list arguments;
+	va_start(arguments, format);
+	emit(level, suppressed, format, arguments);
+	va_end(arguments);
+}

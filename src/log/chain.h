@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * chain: the inside of a log, shared by log.c (who appends and reads) and keeper.c (who makes and
+ * drops segments) and by nobody else.
+ */
+#ifndef PSAD_LOG_CHAIN_H
+#define PSAD_LOG_CHAIN_H
+
+#include "log/keeper.h"
+#include "log/log.h"
+
+/*
+ * All linked segments in order, spares included (their base is SEGMENT_NO_BASE). Never changed
+ * once published: the keeper replaces it whole, and the old one is released by epoch.
+ */
+struct directory {
+	struct epoch_deferred reclaim;
+	size_t count;
+	struct segment *segments[];
+};
+
+struct log {
+	/* Constant after the start. */
+	uint32_t identity;
+	uint64_t hash_key;
+	size_t segment_size;
+	struct epoch epoch;
+	struct wake *wake;
+	struct keeper *keeper;
+
+	/* [O5] keeper: release, with a directory complete; readers: acquire. */
+	_Alignas(CACHE_LINE) struct directory *directory;
+	/* [O9] log_roll: cas, when the next one's base stands; log_append: acquire. */
+	_Alignas(CACHE_LINE) struct segment *tail;
+	/* [O7] head_raise: cas, when all up to it has been seen committed; log_head: acquire. */
+	_Alignas(CACHE_LINE) uint64_t head;
+
+	/* Written by the keeper, relaxed: a hint that orders nothing. */
+	_Alignas(CACHE_LINE) uint32_t is_full;
+	uint64_t bytes;
+};
+
+/*
+ * Makes `sealed`'s follower the tail, whoever comes first. The new tail, or NULL when there is no
+ * follower. Thread: any, inside a section.
+ */
+struct segment *log_roll(struct log *log, struct segment *sealed);
+
+#endif

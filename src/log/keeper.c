@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+#include "log/keeper.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "log/chain.h"
+
+enum {
+	TICK_MS = 1000,          /* the clock, and memory that has become idle */
+	RETRY_GRACE_MS = 1,      /* somebody waits, a grace period is running */
+	RETRY_MEMORY_MS = 1000,  /* the system had no memory */
+	IDLE_US = 2000 * 1000,   /* without a new segment for so long: give memory back */
+	POLLS_PER_PASS = 4,      /* ck_epoch needs two or three to come round */
+	SPARE_BYTES = 512 << 10, /* what should be ready behind the tail, at least one segment */
+	SPARES_MAX = 2,          /* so that the bound holds: see max_bytes() */
+	TRIM_MIN = 64 << 10,     /* an unused middle smaller than this is not worth a system call */
+};
+
+struct keeper {
+	struct log *log;
+	_Alignas(CACHE_LINE) struct epoch_thread epoch;
+	pthread_t thread;
+	int eventfd;
+	uint32_t is_stopping;
+
+	/* Written by keeper_set_retention, relaxed: each stands for itself. */
+	uint64_t retain_bytes, retain_messages, retain_age_us;
+
+	struct segment *free; /* out of use, by next_free */
+	size_t free_count;
+	size_t grace_count;    /* retired, still in their grace period */
+	uint64_t chain_bytes;  /* counted bytes of the chain: first segment to last spare */
+	uint64_t other_bytes;  /* of the free ones and those in grace */
+	uint64_t examined;     /* ids below have been seen sealed, and their segments trimmed */
+	uint64_t last_link_us; /* when a spare was last linked */
+	bool wants_memory;     /* the last attempt to get a segment failed */
+	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
+};
+
+static uint64_t max_bytes(const struct keeper *keeper)
+{
+	uint64_t retain = atomic64_load_relaxed(&keeper->retain_bytes); /* a limit stands alone */
+	return retain == 0 ? UINT64_MAX : retain + 2 * (uint64_t)keeper->log->segment_size;
+}
+
+/* The most entries that a segment may take: an eighth of what is to be kept, so that dropping one
+ * drops little. */
+static uint32_t max_entries(const struct keeper *keeper)
+{
+	uint64_t retain = atomic64_load_relaxed(&keeper->retain_messages); /* a limit stands alone */
+	uint64_t most = retain == 0 ? INT32_MAX : retain / 8;
+	return most == 0 ? 1 : most > INT32_MAX ? INT32_MAX : (uint32_t)most;
+}
+
+static void publish_bytes(struct keeper *keeper)
+{
+	/* Relaxed: a statistic. */
+	atomic64_store_relaxed(&keeper->log->bytes, keeper->chain_bytes + keeper->other_bytes);
+}
+
+/* ---- segments out of use ---- */
+
+static struct segment *take_segment(struct keeper *keeper)
+{
+	struct segment *segment = keeper->free;
+	if (segment != NULL) {
+		keeper->free = segment->next_free;
+		keeper->free_count--;
+		keeper->other_bytes -= segment->size;
+		return segment;
+	}
+	size_t size = keeper->log->segment_size;
+	if (keeper->chain_bytes + keeper->other_bytes + size > max_bytes(keeper)) {
+		keeper->wants_room = true;
+		return NULL;
+	}
+	segment = segment_new(size);
+	keeper->wants_memory = segment == NULL;
+	return segment;
+}
+
+/* epoch_defer's release: the grace period is over. */
+static void segment_is_free(struct epoch_deferred *deferred, void *context)
+{
+	struct keeper *keeper = context;
+	struct segment *segment =
+		(struct segment *)(void *)((char *)deferred - offsetof(struct segment, reclaim));
+
+	keeper->grace_count--;
+	/* Its trimmed middle comes back with use. */
+	keeper->other_bytes += segment->size - segment->counted_bytes;
+	segment->next_free = keeper->free;
+	keeper->free = segment;
+	keeper->free_count++;
+}
+
+static void directory_is_free(struct epoch_deferred *deferred, void *context)
+{
+	(void)context;
+	free(deferred); /* the first member of its directory */
+}
+
+static void release_free_segments(struct keeper *keeper)
+{
+	while (keeper->free != NULL) {
+		struct segment *segment = keeper->free;
+		keeper->free = segment->next_free;
+		keeper->free_count--;
+		keeper->other_bytes -= segment->size;
+		segment_free(segment);
+	}
+}
+
+/* ---- the directory ---- */
+
+static struct directory *directory_new(size_t count)
+{
+	_Static_assert(offsetof(struct directory, reclaim) == 0, "directory_is_free() frees it");
+	struct directory *directory =
+		malloc(sizeof *directory + count * sizeof directory->segments[0]);
+	if (directory != NULL)
+		directory->count = count;
+	return directory;
+}
+
+/* Replaces the directory by one without its first `dropped` segments and with `added` behind. */
+static int directory_change(struct keeper *keeper, size_t dropped, struct segment *added)
+{
+	struct log *log = keeper->log;
+	struct directory *before = log->directory; /* we are its only writer */
+	size_t kept = before->count - dropped;
+	struct directory *after = directory_new(kept + (added != NULL));
+	if (after == NULL)
+		return -1;
+	memcpy(after->segments, before->segments + dropped, kept * sizeof after->segments[0]);
+	if (added != NULL)
+		after->segments[kept] = added;
+	atomic_store_pointer_release(&log->directory, after); /* [O5] */
+	epoch_defer(&keeper->epoch, &before->reclaim, directory_is_free, NULL);
+	return 0;
+}
+
+/* ---- the steps of a pass ---- */
+
+static const struct segment *current_tail(struct keeper *keeper)
+{
+	return atomic_load_pointer_acquire(&keeper->log->tail); /* [O9] */
+}
+
+/* Seals a tail whose first message is old, so that age can drop it even when nobody publishes. */
+static void seal_by_age(struct keeper *keeper)
+{
+	uint64_t age = atomic64_load_relaxed(&keeper->retain_age_us); /* a limit stands alone */
+	struct segment *tail = atomic_load_pointer_acquire(&keeper->log->tail); /* [O9] */
+	uint64_t state = atomic64_load_acquire(&tail->state);                   /* [O4] */
+	uint64_t base = atomic64_load_acquire(&tail->base);                     /* [O2] */
+
+	if (age == 0 || state_entries(state) == 0 || !segment_is_committed(tail, base, 0))
+		return;
+	if (entry_time_us(segment_entry(tail, 0)) + age / 4 > clock_wall_us())
+		return;
+	segment_seal(tail);
+	/* Without a follower now, the next pass that links one rolls. */
+	(void)log_roll(keeper->log, tail);
+}
+
+/*
+ * A segment sealed before it was full (by age or count) gives its untouched middle back and counts
+ * for what is left: memory of segments reused would else stay resident though empty.
+ */
+static void trim(struct keeper *keeper, struct segment *segment, uint64_t state)
+{
+	size_t begin = SEGMENT_HEADER_SIZE + (size_t)state_bytes(state);
+	size_t end = segment->size - (size_t)state_entries(state) * sizeof(struct entry);
+
+	begin = (begin + 4095) / 4096 * 4096;
+	end = end / 4096 * 4096;
+	if (end < begin + TRIM_MIN)
+		return;
+	if (madvise(segment->map + begin, end - begin, MADV_DONTNEED) != 0)
+		return; /* it goes on counting whole */
+	segment->counted_bytes = segment->size - (end - begin);
+	keeper->chain_bytes -= end - begin;
+}
+
+/* Looks at each segment once when it is sealed and wholly committed. */
+static void examine_sealed(struct keeper *keeper, uint64_t head)
+{
+	const struct directory *directory = keeper->log->directory;
+	for (size_t i = 0; i < directory->count; i++) {
+		struct segment *segment = directory->segments[i];
+		uint64_t base = atomic64_load_acquire(&segment->base); /* [O2] */
+		if (base < keeper->examined)
+			continue;
+		uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
+		if (base == SEGMENT_NO_BASE || !state_is_sealed(state) ||
+		    base + state_entries(state) > head + 1)
+			return;
+		trim(keeper, segment, state);
+		keeper->examined = base + state_entries(state);
+	}
+}
+
+/* Whether the oldest segment may go, and has to. `kept`: counted bytes from it to the tail. */
+static bool is_to_go(struct keeper *keeper, const struct segment *segment, uint64_t head,
+                     uint64_t kept)
+{
+	uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
+	uint64_t base = atomic64_load_acquire(&segment->base);   /* [O2] */
+	uint64_t end = base + state_entries(state);
+	/* Each limit stands alone: relaxed. */
+	uint64_t bytes = atomic64_load_relaxed(&keeper->retain_bytes);
+	uint64_t messages = atomic64_load_relaxed(&keeper->retain_messages);
+	uint64_t age = atomic64_load_relaxed(&keeper->retain_age_us);
+
+	if (segment == current_tail(keeper) || !state_is_sealed(state) || end > head + 1)
+		return false;
+	if (bytes != 0 && kept > bytes)
+		return true;
+	if (messages != 0 && head + 1 - end >= messages)
+		return true;
+	if (age == 0 || end == base)
+		return false;
+	const struct entry *newest = segment_entry(segment, (uint32_t)(end - base - 1));
+	return entry_time_us(newest) + age < clock_wall_us();
+}
+
+static void retire(struct keeper *keeper, uint64_t head)
+{
+	struct directory *directory = keeper->log->directory;
+	uint64_t kept = 0;
+	size_t dropped = 0;
+
+	for (size_t i = 0; i < directory->count; i++)
+		if (atomic64_load_acquire(&directory->segments[i]->base) != SEGMENT_NO_BASE) /* [O2] */
+			kept += directory->segments[i]->counted_bytes;
+	while (dropped + 1 < directory->count &&
+	       is_to_go(keeper, directory->segments[dropped], head, kept))
+		kept -= directory->segments[dropped++]->counted_bytes;
+	/* Without memory for a smaller directory they stay until there is some. */
+	if (dropped == 0 || directory_change(keeper, dropped, NULL) != 0)
+		return;
+	/* The old directory's memory is ours until the next poll. */
+	for (size_t i = 0; i < dropped; i++) {
+		struct segment *segment = directory->segments[i];
+		keeper->chain_bytes -= segment->counted_bytes;
+		keeper->other_bytes += segment->counted_bytes;
+		keeper->grace_count++;
+		epoch_defer(&keeper->epoch, &segment->reclaim, segment_is_free, keeper);
+	}
+}
+
+static size_t count_spares(struct keeper *keeper)
+{
+	const struct directory *directory = keeper->log->directory;
+	const struct segment *tail = current_tail(keeper);
+	size_t spares = 0;
+	while (directory->segments[directory->count - 1 - spares] != tail)
+		spares++;
+	return spares;
+}
+
+/* Links one more spare. False when there is none to be had now. */
+static bool link_spare(struct keeper *keeper)
+{
+	struct log *log = keeper->log;
+	struct segment *spare = take_segment(keeper);
+	if (spare == NULL)
+		return false;
+	segment_reset(spare, max_entries(keeper));
+	struct segment *last = log->directory->segments[log->directory->count - 1];
+	if (directory_change(keeper, 0, spare) != 0) {
+		segment_free(spare);
+		keeper->wants_memory = true;
+		return false;
+	}
+	keeper->chain_bytes += spare->counted_bytes;
+	keeper->last_link_us = clock_mono_us();
+	/* In the directory first: whoever gets ids in it can then find them. */
+	atomic_store_pointer_release(&last->next, spare); /* [O3] */
+	return true;
+}
+
+static void provide_spares(struct keeper *keeper)
+{
+	size_t wanted = 1 + SPARE_BYTES / keeper->log->segment_size;
+	bool has_linked = false;
+
+	if (wanted > SPARES_MAX)
+		wanted = SPARES_MAX;
+	keeper->wants_room = keeper->wants_memory = false;
+	/* One at least; more only where no memory bound stands in the way of the next pass. */
+	for (size_t spares = count_spares(keeper); spares < wanted; spares++) {
+		if (!link_spare(keeper))
+			break;
+		has_linked = true;
+	}
+	if (count_spares(keeper) > 0) /* more would be nice, none is needed */
+		keeper->wants_room = keeper->wants_memory = false;
+	atomic32_store_relaxed(&keeper->log->is_full, keeper->wants_memory); /* a hint */
+	if (has_linked || keeper->wants_memory)
+		wake_ring(keeper->log->wake);
+}
+
+/* Nothing has been appended for a while: what only waits for reuse goes back to the system. */
+static void give_back(struct keeper *keeper)
+{
+	if (clock_mono_us() - keeper->last_link_us >= IDLE_US)
+		release_free_segments(keeper);
+}
+
+/* One round of everything; returns in how many milliseconds the next one is due. */
+static int pass(struct keeper *keeper)
+{
+	struct log *log = keeper->log;
+
+	clock_follow();
+	epoch_enter(&keeper->epoch);
+	seal_by_age(keeper);
+	uint64_t head = log_head(log);
+	examine_sealed(keeper, head);
+	retire(keeper, head);
+	epoch_leave(&keeper->epoch);
+
+	for (int i = 0; i < POLLS_PER_PASS; i++)
+		epoch_poll(&keeper->epoch);
+
+	epoch_enter(&keeper->epoch);
+	provide_spares(keeper);
+	epoch_leave(&keeper->epoch);
+	give_back(keeper);
+	publish_bytes(keeper);
+
+	if (keeper->wants_room || keeper->grace_count > 0)
+		return RETRY_GRACE_MS;
+	if (keeper->wants_memory)
+		return RETRY_MEMORY_MS;
+	uint64_t age_ms = atomic64_load_relaxed(&keeper->retain_age_us) / 1000; /* stands alone */
+	if (age_ms == 0 || age_ms / 8 > TICK_MS)
+		return TICK_MS;
+	return age_ms / 8 < 10 ? 10 : (int)(age_ms / 8);
+}
+
+static void *keep(void *context)
+{
+	struct keeper *keeper = context;
+	pthread_setname_np(pthread_self(), "psad-keeper");
+	while (atomic32_load_relaxed(&keeper->is_stopping) == 0) { /* the join orders the rest */
+		int timeout_ms = pass(keeper);
+		struct pollfd ready = { .fd = keeper->eventfd, .events = POLLIN };
+		if (poll(&ready, 1, timeout_ms) > 0) {
+			eventfd_t kicks;
+			(void)eventfd_read(keeper->eventfd, &kicks);
+		}
+	}
+	return NULL;
+}
+
+/* ---- from outside ---- */
+
+void keeper_kick(struct keeper *keeper)
+{
+	(void)eventfd_write(keeper->eventfd, 1);
+}
+
+void keeper_set_retention(struct keeper *keeper, const struct log_options *options)
+{
+	atomic64_store_relaxed(&keeper->retain_bytes, options->retain_bytes);
+	atomic64_store_relaxed(&keeper->retain_messages, options->retain_messages);
+	atomic64_store_relaxed(&keeper->retain_age_us, options->retain_age_us);
+	keeper_kick(keeper);
+}
+
+static int build_chain(struct keeper *keeper)
+{
+	struct log *log = keeper->log;
+	struct segment *tail = segment_new(log->segment_size);
+	struct directory *directory = directory_new(1);
+	if (tail == NULL || directory == NULL) {
+		if (tail != NULL)
+			segment_free(tail);
+		free(directory);
+		return -1;
+	}
+	segment_reset(tail, max_entries(keeper));
+	atomic64_store_release(&tail->base, 1); /* [O2] */
+	directory->segments[0] = tail;
+	keeper->chain_bytes = tail->counted_bytes;
+	atomic_store_pointer_release(&log->directory, directory); /* [O5] */
+	atomic_store_pointer_release(&log->tail, tail);           /* [O9] */
+	return 0;
+}
+
+struct keeper *keeper_start(struct log *log, const struct log_options *options)
+{
+	struct keeper *keeper = aligned_alloc(CACHE_LINE, sizeof *keeper);
+	if (keeper == NULL)
+		return NULL;
+	memset(keeper, 0, sizeof *keeper);
+	keeper->log = log;
+	keeper->retain_bytes = options->retain_bytes;
+	keeper->retain_messages = options->retain_messages;
+	keeper->retain_age_us = options->retain_age_us;
+	keeper->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (keeper->eventfd < 0)
+		goto fail;
+	epoch_register(&log->epoch, &keeper->epoch);
+	if (build_chain(keeper) != 0)
+		goto fail;
+	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
+	if (pthread_create(&keeper->thread, NULL, keep, keeper) != 0)
+		goto fail_chain;
+	return keeper;
+fail_chain:
+	segment_free(log->directory->segments[0]);
+	free(log->directory);
+fail:
+	if (keeper->eventfd >= 0)
+		close(keeper->eventfd);
+	free(keeper);
+	return NULL;
+}
+
+void keeper_stop(struct keeper *keeper)
+{
+	atomic32_store_relaxed(&keeper->is_stopping, 1); /* the kick and the join order the rest */
+	keeper_kick(keeper);
+	pthread_join(keeper->thread, NULL);
+	epoch_drain(&keeper->epoch);
+	release_free_segments(keeper);
+	struct directory *directory = keeper->log->directory;
+	for (size_t i = 0; i < directory->count; i++)
+		segment_free(directory->segments[i]);
+	free(directory);
+	close(keeper->eventfd);
+	free(keeper);
+}

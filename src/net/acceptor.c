@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/acceptor.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/diag.h"
+
+enum {
+	ACCEPTS_PER_TURN = 64, /* so that a storm does not keep main from its signals */
+	PAUSE_MS = 100,
+	LISTENERS_MAX = 64,
+};
+
+struct listener {
+	struct acceptor *acceptor;
+	struct event *event;
+	int fd;
+	bool is_unix;
+	char *path; /* to be removed at the end */
+	dev_t device;
+	ino_t inode;
+};
+
+struct acceptor {
+	struct event_base *base;
+	struct hub *hub;
+	struct worker **workers;
+	size_t worker_count, next_worker;
+	struct acceptor_options options;
+	struct listener listeners[LISTENERS_MAX];
+	size_t listener_count;
+	struct event *pause_event;
+	int reserve; /* a descriptor to be spent when there is no other; -1: spent */
+	struct counters counters;
+};
+
+/* ---- new sockets ---- */
+
+static void set_int(int fd, int level, int name, uint64_t value)
+{
+	int number = value > INT32_MAX ? INT32_MAX : (int)value;
+	/* A socket that refuses an option works without it. */
+	(void)setsockopt(fd, level, name, &number, sizeof number);
+}
+
+static void tune(const struct acceptor *acceptor, int fd, bool is_unix)
+{
+	const struct acceptor_options *options = &acceptor->options;
+	uint64_t idle_s = options->keepalive_ms / 1000;
+
+	if (is_unix) {
+		if (options->send_buffer > 0)
+			set_int(fd, SOL_SOCKET, SO_SNDBUF, options->send_buffer);
+		return;
+	}
+	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (options->send_buffer > 0)
+		set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, options->send_buffer);
+	if (options->keepalive_ms == 0)
+		return;
+	if (idle_s == 0)
+		idle_s = 1;
+	/* Four probes within as long again: dead peers are gone after twice the time. */
+	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, idle_s >= 4 ? idle_s / 4 : 1);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
+}
+
+/* The worker with the fewest connections, those on their way included. */
+static struct worker *choose_worker(struct acceptor *acceptor)
+{
+	struct worker *best = NULL;
+	uint64_t fewest = UINT64_MAX;
+
+	for (size_t i = 0; i < acceptor->worker_count; i++) {
+		size_t n = (acceptor->next_worker + i) % acceptor->worker_count;
+		struct worker *worker = acceptor->workers[n];
+		/* Relaxed: a guess is good enough. */
+		uint64_t load = atomic64_load_relaxed(&worker->counters.connections) +
+		                handoff_size(worker->handoff);
+		if (load < fewest) {
+			fewest = load;
+			best = worker;
+		}
+	}
+	acceptor->next_worker = (acceptor->next_worker + 1) % acceptor->worker_count;
+	return best;
+}
+
+/* Gives the socket to a worker; with a refusal it is not counted. */
+static void give(struct acceptor *acceptor, const struct handoff_item *item)
+{
+	if (item->refusal[0] != '\0')
+		atomic64_count(&acceptor->counters.rejected_total, 1);
+	else
+		atomic64_add(&acceptor->hub->connections, 1);
+	if (worker_give(choose_worker(acceptor), item))
+		return;
+	/* A thousand wait for this worker already. */
+	close(item->fd);
+	if (item->refusal[0] == '\0') {
+		atomic64_add(&acceptor->hub->connections, -(uint64_t)1);
+		peers_leave(acceptor->hub->peers, &item->peer);
+		atomic64_count(&acceptor->counters.rejected_total, 1);
+	}
+}
+
+/* Fills in the refusal where there may be no more connections, else counts the peer. */
+static void admit(struct acceptor *acceptor, struct handoff_item *item)
+{
+	const struct acceptor_options *options = &acceptor->options;
+	static struct diag_limit limit;
+
+	/* Relaxed: the acceptor alone adds to it. */
+	if (atomic64_load_relaxed(&acceptor->hub->connections) >= options->max_connections) {
+		snprintf(item->refusal, sizeof item->refusal,
+		         "ERR too-many connections (limits.max_connections); the connection closes\n");
+		diag_limited(&limit, DIAG_WARNING, "limits.max_connections: %llu are open, refusing more",
+		             (unsigned long long)options->max_connections);
+	} else if (!peers_enter(acceptor->hub->peers, &item->peer, options->max_connections_per_ip)) {
+		snprintf(item->refusal, sizeof item->refusal,
+		         "ERR too-many connections from your address "
+		         "(limits.max_connections_per_ip); the connection closes\n");
+	}
+}
+
+/* ---- no descriptors ---- */
+
+static void set_accepting(struct acceptor *acceptor, bool is_on)
+{
+	for (size_t i = 0; i < acceptor->listener_count; i++) {
+		if (is_on)
+			event_add(acceptor->listeners[i].event, NULL);
+		else
+			event_del(acceptor->listeners[i].event);
+	}
+}
+
+static void open_reserve(struct acceptor *acceptor)
+{
+	if (acceptor->reserve < 0)
+		acceptor->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void pause_accepting(struct acceptor *acceptor)
+{
+	const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
+	set_accepting(acceptor, false);
+	event_add(acceptor->pause_event, &pause);
+}
+
+static void on_pause_over(int fd, short what, void *context)
+{
+	struct acceptor *acceptor = context;
+	(void)fd;
+	(void)what;
+	open_reserve(acceptor);
+	if (acceptor->reserve < 0)
+		pause_accepting(acceptor);
+	else
+		set_accepting(acceptor, true);
+}
+
+/* accept() found no descriptor: tells one peer, and waits. */
+static void run_out(struct acceptor *acceptor, struct listener *listener, int error)
+{
+	static struct diag_limit limit;
+	struct handoff_item item = { .is_unix = listener->is_unix };
+
+	diag_limited(&limit, DIAG_WARNING, "accepting connections: %s; waiting for some to close",
+	             strerror(error));
+	if (acceptor->reserve >= 0 && (error == EMFILE || error == ENFILE)) {
+		close(acceptor->reserve);
+		acceptor->reserve = -1;
+		item.fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (item.fd >= 0) {
+			snprintf(item.refusal, sizeof item.refusal,
+			         "ERR too-many open files (limits.max_connections is above what "
+			         "the system allows); the connection closes\n");
+			give(acceptor, &item);
+		}
+	}
+	pause_accepting(acceptor);
+}
+
+static void on_connection(int fd, short what, void *context)
+{
+	struct listener *listener = context;
+	struct acceptor *acceptor = listener->acceptor;
+	(void)what;
+
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+		struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+		socklen_t length = sizeof address;
+		struct handoff_item item = { .is_unix = listener->is_unix };
+
+		item.fd = accept4(fd, (struct sockaddr *)&address, &length,
+		                  SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (item.fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+				run_out(acceptor, listener, errno);
+			/* Else nothing waits, or the peer that did has gone. */
+			return;
+		}
+		tune(acceptor, item.fd, item.is_unix);
+		item.peer = peer_key_of((const struct sockaddr *)&address);
+		admit(acceptor, &item);
+		give(acceptor, &item);
+	}
+}
+
+/* ---- listening ---- */
+
+static int add_listener(struct acceptor *acceptor, int fd, bool is_unix, const char *path)
+{
+	if (acceptor->listener_count == LISTENERS_MAX)
+		return -E2BIG;
+	struct listener *listener = &acceptor->listeners[acceptor->listener_count];
+	*listener = (struct listener){ .acceptor = acceptor, .fd = fd, .is_unix = is_unix };
+	if (path != NULL && (listener->path = strdup(path)) == NULL)
+		return -ENOMEM;
+	listener->event = event_new(acceptor->base, fd, EV_READ | EV_PERSIST, on_connection,
+	                            listener);
+	if (listener->event == NULL || event_add(listener->event, NULL) != 0) {
+		free(listener->path);
+		return -ENOMEM;
+	}
+	acceptor->listener_count++;
+	return 0;
+}
+
+static void say_listening(int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof address;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+		return;
+	if (address.ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&address;
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+		diag(DIAG_NOTICE, "listening on %s:%u", host, ntohs(in->sin_port));
+	} else {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&address;
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+		diag(DIAG_NOTICE, "listening on [%s]:%u", host, ntohs(in6->sin6_port));
+	}
+}
+
+int acceptor_listen_tcp(struct acceptor *acceptor, const struct sockaddr *address, socklen_t length)
+{
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int error = 0;
+
+	if (fd < 0)
+		return -errno;
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (address->sa_family == AF_INET6)
+		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (bind(fd, address, length) != 0 || listen(fd, acceptor->options.backlog) != 0)
+		error = -errno;
+	else
+		error = add_listener(acceptor, fd, false, NULL);
+	if (error != 0) {
+		close(fd);
+		return error;
+	}
+	say_listening(fd);
+	return 0;
+}
+
+/* Whether somebody answers at a Unix socket's path. */
+static bool is_alive(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return true;
+	int result = connect(fd, (const struct sockaddr *)address, sizeof *address);
+	bool is_refused = result != 0 && errno == ECONNREFUSED;
+	close(fd);
+	return !is_refused;
+}
+
+/* Never wider than `mode`, not even for a moment: the umask is set before the path exists. */
+static int bind_unix(int fd, const struct sockaddr_un *address, unsigned mode)
+{
+	mode_t before = umask(0777 & ~mode);
+	int error = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : -errno;
+	umask(before);
+	return error;
+}
+
+int acceptor_listen_unix(struct acceptor *acceptor, const char *path, unsigned mode)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat status;
+
+	if (strlen(path) >= sizeof address.sun_path)
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int error = bind_unix(fd, &address, mode);
+	if (error == -EADDRINUSE && lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) &&
+	    !is_alive(&address) && unlink(path) == 0)
+		error = bind_unix(fd, &address, mode);
+	if (error == 0 && listen(fd, acceptor->options.backlog) != 0)
+		error = -errno;
+	if (error == 0)
+		error = add_listener(acceptor, fd, true, path);
+	if (error != 0) {
+		close(fd);
+		return error;
+	}
+	struct listener *listener = &acceptor->listeners[acceptor->listener_count - 1];
+	if (lstat(path, &status) == 0) {
+		listener->device = status.st_dev;
+		listener->inode = status.st_ino;
+	}
+	diag(DIAG_NOTICE, "listening on unix:%s", path);
+	return 0;
+}
+
+/* ---- life ---- */
+
+struct acceptor *acceptor_new(struct event_base *base, struct hub *hub, struct worker **workers,
+                              size_t worker_count, const struct acceptor_options *options)
+{
+	struct acceptor *acceptor = aligned_alloc(CACHE_LINE, sizeof *acceptor);
+	if (acceptor == NULL)
+		return NULL;
+	memset(acceptor, 0, sizeof *acceptor);
+	acceptor->base = base;
+	acceptor->hub = hub;
+	acceptor->workers = workers;
+	acceptor->worker_count = worker_count;
+	acceptor->options = *options;
+	acceptor->counters.lowest_position = UINT64_MAX;
+	acceptor->reserve = -1;
+	open_reserve(acceptor);
+	acceptor->pause_event = evtimer_new(base, on_pause_over, acceptor);
+	if (acceptor->reserve < 0 || acceptor->pause_event == NULL) {
+		acceptor_free(acceptor);
+		return NULL;
+	}
+	return acceptor;
+}
+
+void acceptor_set_options(struct acceptor *acceptor, const struct acceptor_options *options)
+{
+	acceptor->options = *options;
+}
+
+void acceptor_stop(struct acceptor *acceptor)
+{
+	struct stat status;
+
+	for (size_t i = 0; i < acceptor->listener_count; i++) {
+		struct listener *listener = &acceptor->listeners[i];
+		event_free(listener->event);
+		close(listener->fd);
+		/* Only what we made: somebody may have put their own there. */
+		if (listener->path != NULL && lstat(listener->path, &status) == 0 &&
+		    status.st_dev == listener->device && status.st_ino == listener->inode)
+			unlink(listener->path);
+		free(listener->path);
+	}
+	acceptor->listener_count = 0;
+	if (acceptor->pause_event != NULL)
+		event_del(acceptor->pause_event);
+}
+
+void acceptor_free(struct acceptor *acceptor)
+{
+	if (acceptor == NULL)
+		return;
+	acceptor_stop(acceptor);
+	if (acceptor->pause_event != NULL)
+		event_free(acceptor->pause_event);
+	if (acceptor->reserve >= 0)
+		close(acceptor->reserve);
+	free(acceptor);
+}
+
+const struct counters *acceptor_counters(const struct acceptor *acceptor)
+{
+	return &acceptor->counters;
+}

@@ -1,0 +1,719 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "net/session.h"
+
+enum {
+	INPUT_FREE = 4 << 10,        /* of unfinished commands: not counted in input_memory */
+	CONN_READ_BYTES = 256 << 10, /* of one connection in one turn */
+};
+
+/* ---- states ---- */
+
+static void stop_reading(struct conn *conn)
+{
+	if (conn->is_reading)
+		event_del(&conn->read_event);
+	conn->is_reading = false;
+}
+
+static void start_reading(struct conn *conn)
+{
+	if (!conn->is_reading && !conn->saw_eof && event_add(&conn->read_event, NULL) == 0)
+		conn->is_reading = true;
+}
+
+static void stop_waiting_to_write(struct conn *conn)
+{
+	if (conn->is_writing)
+		event_del(&conn->write_event);
+	conn->is_writing = false;
+}
+
+static void wait_to_write(struct conn *conn)
+{
+	if (!conn->is_writing && event_add(&conn->write_event, NULL) == 0)
+		conn->is_writing = true;
+}
+
+static void conn_become(struct conn *conn, enum conn_state state)
+{
+	/* The drawing in conn.h. */
+	assert(state > conn->state);
+	conn->state = state;
+}
+
+static bool is_idle_timed(const struct conn *conn)
+{
+	return conn->state == CONN_OPEN && conn->use != FOLLOW_SUB && conn->use != FOLLOW_TAIL &&
+	       limit_get(&conn->worker->hub->limits.idle_timeout_ms) > 0;
+}
+
+/* Which timer should run: one is enough, the body's goes before the idle one. */
+static void choose_timer(struct conn *conn, bool had_traffic)
+{
+	enum timer_kind kind = TIMER_NONE;
+	bool in_body = conn->parser.in_body || conn->parser.state == PARSER_DROP_BODY;
+
+	if (conn->state == CONN_LINGERING)
+		kind = TIMER_LINGER;
+	else if (conn->state == CONN_OPEN && in_body && conn->stall == STALL_NONE)
+		kind = TIMER_PUT;
+	else if (is_idle_timed(conn))
+		kind = TIMER_IDLE;
+	/* Each body has the whole time to itself. */
+	bool is_another_body = kind == TIMER_PUT && conn->timer_mark != conn->executed;
+	if (kind != conn->timer || is_another_body || (kind == TIMER_IDLE && had_traffic))
+		worker_set_timer(conn->worker, conn, kind);
+	conn->timer_mark = conn->executed;
+}
+
+void conn_kill(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+	struct hub *hub = worker->hub;
+
+	if (conn->state == CONN_DEAD)
+		return;
+	conn_become(conn, CONN_DEAD);
+	if (conn->use == FOLLOW_SUB || conn->use == FOLLOW_TAIL)
+		atomic64_count(&worker->counters.subscribers, (uint64_t)-1);
+	fanout_leave(worker->fanout, &conn->follower);
+	stop_reading(conn);
+	stop_waiting_to_write(conn);
+	worker_set_timer(worker, conn, TIMER_NONE);
+	if (conn->is_queued)
+		TAILQ_REMOVE(&worker->ready, conn, ready);
+	if (conn->is_held)
+		TAILQ_REMOVE(&worker->unsettled, conn, unsettled);
+	if (conn->is_starved)
+		TAILQ_REMOVE(&worker->starved, conn, starved);
+	if (!conn->is_swept && worker->phase >= PHASE_STOPPING)
+		worker->unswept--;
+	if (conn->reserved > 0)
+		atomic64_add(&hub->input_memory, -(uint64_t)conn->reserved);
+	close(conn->fd);
+	if (conn->is_counted) {
+		peers_leave(hub->peers, &conn->peer);
+		atomic64_add(&hub->connections, -(uint64_t)1);
+		atomic64_count(&worker->counters.connections, (uint64_t)-1);
+	}
+	buf_clear(&conn->input);
+	output_clear(&conn->output);
+	free(conn->lines);
+	TAILQ_REMOVE(&worker->conns, conn, all);
+	TAILQ_INSERT_TAIL(&worker->dead, conn, all);
+}
+
+void conn_cut(struct conn *conn)
+{
+	if (conn->state != CONN_DEAD)
+		atomic64_count(&conn->worker->counters.cut_total, 1);
+	conn_kill(conn);
+}
+
+void conn_finish(struct conn *conn, bool says_bye, enum bye_reason bye)
+{
+	if (conn->state != CONN_OPEN)
+		return;
+	conn->says_bye = says_bye;
+	conn->bye = bye;
+	conn_become(conn, CONN_FINISHING);
+	worker_make_ready(conn->worker, conn);
+}
+
+void conn_close_after_answers(struct conn *conn)
+{
+	if (conn->state >= CONN_FLUSHING)
+		return;
+	fanout_leave(conn->worker->fanout, &conn->follower);
+	conn_become(conn, CONN_FLUSHING);
+	worker_make_ready(conn->worker, conn);
+}
+
+/* ---- answers ---- */
+
+void conn_answer(struct conn *conn, const void *bytes, size_t n)
+{
+	if (output_append(&conn->output, bytes, n) != 0)
+		conn->is_lost = true;
+	worker_make_ready(conn->worker, conn);
+}
+
+void conn_answerf(struct conn *conn, const char *format, ...)
+{
+	char text[512];
+	va_list arguments;
+	va_start(arguments, format);
+	int n = vsnprintf(text, sizeof text, format, arguments);
+	va_end(arguments);
+	assert(n >= 0 && (size_t)n < sizeof text);
+	conn_answer(conn, text, (size_t)n);
+}
+
+void conn_error(struct conn *conn, enum error_code code, const char *text)
+{
+	conn_answerf(conn, "ERR %s %s\n", error_word(code), text);
+}
+
+void conn_hold(struct conn *conn, uint64_t id)
+{
+	output_hold(&conn->output, id);
+	if (!conn->is_held)
+		TAILQ_INSERT_TAIL(&conn->worker->unsettled, conn, unsettled);
+	conn->is_held = true;
+}
+
+void conn_settle(struct conn *conn, uint64_t head)
+{
+	size_t before = output_ready(&conn->output);
+	bool is_settled = output_release(&conn->output, head);
+	if (is_settled) {
+		TAILQ_REMOVE(&conn->worker->unsettled, conn, unsettled);
+		conn->is_held = false;
+	}
+	if (is_settled || output_ready(&conn->output) != before)
+		worker_make_ready(conn->worker, conn);
+}
+
+void conn_starve(struct conn *conn)
+{
+	conn->stall = STALL_SEGMENT;
+	if (!conn->is_starved)
+		TAILQ_INSERT_TAIL(&conn->worker->starved, conn, starved);
+	conn->is_starved = true;
+}
+
+/* ---- output ---- */
+
+/* The one door for socket output. Bytes written, 0 when the socket is full, negative errno. */
+static ssize_t write_socket(struct conn *conn, const struct iovec *iov, int count)
+{
+	for (;;) {
+		ssize_t n = writev(conn->fd, iov, count);
+		if (n >= 0)
+			return n;
+		if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return 0;
+		/* No memory in the kernel is no reason to lose a peer: it is as if it was full. */
+		if (errno == ENOBUFS || errno == ENOMEM)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+enum flush_verdict { FLUSH_DONE, FLUSH_BLOCKED, FLUSH_LOST, FLUSH_CUT };
+
+/* Sends what has to go before the next message. Inside a section where the rest is in the log. */
+static enum flush_verdict flush_once(struct conn *conn)
+{
+	struct output *output = &conn->output;
+	struct iovec iov[2];
+	int count = 0;
+	size_t rest_size = 0, ready = output_ready(output);
+
+	if (output->rest != NULL)
+		iov[count++] = (struct iovec){ .iov_base = output->rest + output->rest_sent,
+			                       .iov_len = output->rest_size - output->rest_sent };
+	else if (output->rest_id != 0 &&
+	         !fanout_find_rest(conn->worker->fanout, output->rest_id, output->rest_from,
+	                           &iov[count++]))
+		return FLUSH_CUT; /* retention has taken what was begun */
+	if (count > 0)
+		rest_size = iov[0].iov_len;
+	if (ready > 0)
+		iov[count++] = (struct iovec){ .iov_base = buf_begin(&output->answers),
+			                       .iov_len = ready };
+	if (count == 0)
+		return FLUSH_DONE;
+	ssize_t n = write_socket(conn, iov, count);
+	if (n < 0)
+		return FLUSH_LOST;
+	output_sent(output, rest_size, (size_t)n);
+	return (size_t)n == rest_size + ready ? FLUSH_DONE : FLUSH_BLOCKED;
+}
+
+static enum flush_verdict flush(struct conn *conn)
+{
+	struct epoch_thread *epoch = &conn->worker->epoch;
+	bool is_reference = conn->output.rest_id != 0;
+
+	if (is_reference)
+		epoch_enter(epoch);
+	enum flush_verdict verdict = flush_once(conn);
+	if (is_reference)
+		epoch_leave(epoch);
+	if (verdict == FLUSH_BLOCKED)
+		wait_to_write(conn);
+	return verdict;
+}
+
+/* ---- upcalls of the fan-out; see struct fanout_calls ---- */
+
+static struct conn *conn_of(struct follower *follower)
+{
+	return (struct conn *)(void *)((char *)follower - offsetof(struct conn, follower));
+}
+
+static ssize_t write_messages(struct follower *follower, const struct iovec *iov, int count,
+                              size_t size)
+{
+	struct conn *conn = conn_of(follower);
+
+	if (!output_is_clear(&conn->output)) {
+		switch (flush(conn)) {
+		case FLUSH_DONE:
+			break;
+		case FLUSH_BLOCKED:
+			return 0;
+		case FLUSH_CUT:
+			atomic64_count(&conn->worker->counters.cut_total, 1);
+			return -ENODATA;
+		case FLUSH_LOST:
+			return -ECONNRESET;
+		}
+	}
+	ssize_t n = write_socket(conn, iov, count);
+	if (n >= 0 && (size_t)n < size)
+		wait_to_write(conn);
+	return n;
+}
+
+static int owe_rest(struct follower *follower, uint64_t id, uint32_t from, const char *rest,
+                    uint32_t n)
+{
+	return output_owe(&conn_of(follower)->output, id, from, rest, n);
+}
+
+static int say_gap(struct follower *follower, uint64_t from, uint64_t to, enum gap_reason reason)
+{
+	char text[64];
+	int n = snprintf(text, sizeof text, "GAP %llu %llu %s\n", (unsigned long long)from,
+	                 (unsigned long long)to, gap_word(reason));
+	struct conn *conn = conn_of(follower);
+	worker_make_ready(conn->worker, conn);
+	return output_append(&conn->output, text, (size_t)n);
+}
+
+static void note_found(struct follower *follower)
+{
+	struct conn *conn = conn_of(follower);
+	conn->has_found = true;
+	worker_make_ready(conn->worker, conn);
+}
+
+static void note_arrived(struct follower *follower)
+{
+	struct conn *conn = conn_of(follower);
+	conn->has_arrived = true;
+	worker_make_ready(conn->worker, conn);
+}
+
+static void note_lost(struct follower *follower)
+{
+	struct conn *conn = conn_of(follower);
+	conn->is_lost = true;
+	worker_make_ready(conn->worker, conn);
+}
+
+const struct fanout_calls conn_fanout_calls = {
+	.write = write_messages,
+	.owe = owe_rest,
+	.gap = say_gap,
+	.found = note_found,
+	.arrived = note_arrived,
+	.lost = note_lost,
+};
+
+/* ---- input ---- */
+
+/* Makes room for `n` more bytes of unfinished commands. False: the connection is refused it. */
+static bool reserve_input(struct conn *conn, size_t n)
+{
+	struct hub *hub = conn->worker->hub;
+	size_t size = buf_size(&conn->input) + n;
+	size_t wanted = size > INPUT_FREE ? size - INPUT_FREE : 0;
+
+	if (wanted > conn->reserved) {
+		size_t more = wanted - conn->reserved;
+		uint64_t all = atomic64_add(&hub->input_memory, more) + more;
+		conn->reserved = wanted;
+		if (all > limit_get(&hub->limits.input_memory)) {
+			conn_error(conn, ERROR_TOO_MANY,
+			           "limits.input_memory is used up by unfinished commands; the connection closes");
+			conn_close_after_answers(conn);
+			return false;
+		}
+	}
+	if (buf_room(&conn->input) < n && buf_reserve(&conn->input, n) != 0) {
+		conn->is_lost = true;
+		return false;
+	}
+	return true;
+}
+
+/* Drops what has been executed, and gives back the memory that it took. */
+static void consume_input(struct conn *conn, size_t n)
+{
+	if (n > 0)
+		buf_consume(&conn->input, n);
+	if (buf_size(&conn->input) == 0 && conn->reserved > 0) {
+		atomic64_add(&conn->worker->hub->input_memory, -(uint64_t)conn->reserved);
+		conn->reserved = 0;
+	}
+}
+
+void conn_drop_input(struct conn *conn)
+{
+	consume_input(conn, buf_size(&conn->input));
+}
+
+static bool store_input(struct conn *conn, const char *bytes, size_t n)
+{
+	if (n == 0)
+		return true;
+	/* A line grows: ask for twice as much, so that moving it stays cheap. */
+	size_t room = n;
+	if (buf_room(&conn->input) < n && conn->need > buf_size(&conn->input) + n)
+		room = conn->need - buf_size(&conn->input);
+	else if (buf_room(&conn->input) < n && buf_size(&conn->input) > n)
+		room = buf_size(&conn->input);
+	if (!reserve_input(conn, room))
+		return false;
+	memcpy(buf_end(&conn->input), bytes, n);
+	buf_grow(&conn->input, n);
+	return true;
+}
+
+/* Executes what stands in conn->input. */
+static void execute_input(struct conn *conn)
+{
+	size_t size = buf_size(&conn->input);
+	if (size > 0)
+		consume_input(conn, session_execute(conn, buf_begin(&conn->input), size));
+}
+
+/* How many of the n new bytes belong to the unfinished command in conn->input. */
+static size_t bytes_wanted(const struct conn *conn, const char *bytes, size_t n)
+{
+	size_t have = buf_size(&conn->input);
+	if (conn->need > have + 1)
+		return conn->need - have < n ? conn->need - have : n;
+	const char *end = memchr(bytes, '\n', n);
+	return end == NULL ? n : (size_t)(end - bytes) + 1;
+}
+
+/* Takes n bytes that have been read: executes what is complete and keeps the rest. */
+static void take_input(struct conn *conn, const char *bytes, size_t n)
+{
+	while (n > 0 && conn->state == CONN_OPEN && !conn->is_lost && !conn->is_deaf) {
+		if (buf_size(&conn->input) == 0) {
+			size_t taken = session_execute(conn, bytes, n);
+			bytes += taken;
+			n -= taken;
+			if (n == 0 || conn->is_deaf || conn->state != CONN_OPEN)
+				return;
+			(void)store_input(conn, bytes, n);
+			return;
+		}
+		size_t wanted = conn->stall != STALL_NONE ? n : bytes_wanted(conn, bytes, n);
+		if (!store_input(conn, bytes, wanted))
+			return;
+		bytes += wanted;
+		n -= wanted;
+		if (conn->stall == STALL_NONE)
+			execute_input(conn);
+	}
+}
+
+/* Where the next bytes go: a body's straight to their place, others to the worker's scratch. */
+static char *choose_place(struct conn *conn, size_t *n)
+{
+	size_t have = buf_size(&conn->input);
+
+	*n = conn->worker->scratch_size;
+	if (!conn->parser.in_body || conn->need <= have + 1 || conn->is_deaf)
+		return conn->worker->scratch;
+	if (!reserve_input(conn, conn->need - have))
+		return NULL;
+	*n = conn->need - have;
+	return buf_end(&conn->input);
+}
+
+static void see_end(struct conn *conn)
+{
+	conn->saw_eof = true;
+	conn->sweep_left = 0;
+	stop_reading(conn);
+	if (conn->state == CONN_LINGERING)
+		conn_kill(conn);
+}
+
+/* One read. Returns the bytes that came; 0 when there are none now, or no more will come. */
+static size_t read_some(struct conn *conn)
+{
+	size_t wanted;
+	char *place = choose_place(conn, &wanted);
+	if (place == NULL)
+		return 0;
+	ssize_t n = read(conn->fd, place, wanted);
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+			conn_kill(conn);
+		return 0;
+	}
+	if (n == 0) {
+		see_end(conn);
+		return 0;
+	}
+	conn->sweep_left -= conn->sweep_left < (size_t)n ? conn->sweep_left : (size_t)n;
+	if (place == conn->worker->scratch) {
+		take_input(conn, place, (size_t)n);
+	} else {
+		buf_grow(&conn->input, (size_t)n);
+		execute_input(conn);
+	}
+	return (size_t)n == wanted ? (size_t)n : 0;
+}
+
+static bool wants_input(const struct conn *conn)
+{
+	if (conn->saw_eof || conn->is_lost)
+		return false;
+	return conn->state == CONN_LINGERING ||
+	       (conn->state == CONN_OPEN && (conn->stall == STALL_NONE || conn->is_deaf));
+}
+
+static void on_readable(int fd, short what, void *context)
+{
+	struct conn *conn = context;
+	struct worker *worker = conn->worker;
+	size_t taken = 0;
+	(void)fd;
+	(void)what;
+
+	worker_stir(worker);
+	if (!wants_input(conn)) {
+		stop_reading(conn);
+		return;
+	}
+	/* What is left in the socket is there at the next turn. */
+	while (wants_input(conn) && taken < CONN_READ_BYTES && worker->read_left > 0) {
+		size_t n = read_some(conn);
+		taken += n;
+		worker->read_left -= worker->read_left < n ? worker->read_left : n;
+		if (n == 0)
+			break;
+	}
+	if (conn->state != CONN_DEAD) {
+		choose_timer(conn, true);
+		worker_make_ready(worker, conn);
+	}
+}
+
+static void on_writable(int fd, short what, void *context)
+{
+	struct conn *conn = context;
+	(void)fd;
+	(void)what;
+
+	worker_stir(conn->worker);
+	conn->is_writing = false; /* not persistent */
+	choose_timer(conn, true);
+	worker_make_ready(conn->worker, conn);
+}
+
+/* ---- the drive ---- */
+
+/* OPEN: executes what can be, answers what has come of it. */
+static void drive_session(struct conn *conn)
+{
+	session_follow_up(conn);
+	while (conn->state == CONN_OPEN && !conn->is_lost && buf_size(&conn->input) > 0 &&
+	       !conn->is_deaf && conn->stall != STALL_NONE && !session_is_stalled(conn)) {
+		conn->stall = STALL_NONE;
+		execute_input(conn);
+	}
+	if (conn->stall != STALL_NONE && !session_is_stalled(conn))
+		conn->stall = STALL_NONE;
+	if (conn->state == CONN_OPEN && conn->saw_eof && conn->stall == STALL_NONE)
+		session_end_of_input(conn);
+	if (conn->state == CONN_OPEN && conn->worker->phase >= PHASE_DRAINING &&
+	    session_is_between_commands(conn))
+		session_drain(conn);
+}
+
+/* Stopping: notes when what had been received is executed. */
+static void look_at_sweep(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+
+	if (conn->is_swept || worker->phase < PHASE_STOPPING)
+		return;
+	/* Whoever does not take answers, or is being replayed to, can't hold up the others. */
+	if (conn->state == CONN_OPEN &&
+	    (conn->stall == STALL_PREFIX || conn->stall == STALL_SEGMENT ||
+	     (conn->stall == STALL_NONE && conn->sweep_left > 0)))
+		return;
+	conn->is_swept = true;
+	conn->grace = buf_size(&conn->input) + conn->sweep_left;
+	worker->unswept--;
+}
+
+/* True when the state has changed, or commands can go on: drive again. */
+static bool drive_once(struct conn *conn)
+{
+	enum conn_state state = conn->state;
+
+	if (state == CONN_OPEN)
+		drive_session(conn);
+	if (state == CONN_FINISHING) {
+		session_follow_up(conn);
+		if (conn->follower.state == FOLLOWER_IDLE && output_is_settled(&conn->output))
+			session_farewell(conn);
+	}
+	if (conn->is_lost) {
+		conn_kill(conn);
+		return false;
+	}
+	if (conn->state == CONN_DEAD)
+		return false;
+	switch (flush(conn)) {
+	case FLUSH_LOST:
+		conn_kill(conn);
+		return false;
+	case FLUSH_CUT:
+		conn_cut(conn);
+		return false;
+	case FLUSH_BLOCKED:
+		return conn->state != state;
+	case FLUSH_DONE:
+		break;
+	}
+	if (!conn->is_writing && !conn->has_found)
+		fanout_resume(conn->worker->fanout, &conn->follower);
+	if (conn->state == CONN_FLUSHING && output_is_empty(&conn->output)) {
+		if (conn->saw_eof || shutdown(conn->fd, SHUT_WR) != 0) {
+			conn_kill(conn);
+			return false;
+		}
+		fanout_leave(conn->worker->fanout, &conn->follower);
+		conn_become(conn, CONN_LINGERING);
+	}
+	return conn->state != state ||
+	       (conn->stall == STALL_ANSWERS && !session_is_stalled(conn));
+}
+
+void conn_drive(struct conn *conn)
+{
+	if (conn->state == CONN_DEAD)
+		return;
+	while (drive_once(conn))
+		;
+	if (conn->state == CONN_DEAD)
+		return;
+	look_at_sweep(conn);
+	if (wants_input(conn))
+		start_reading(conn);
+	choose_timer(conn, false);
+}
+
+/* ---- from the worker ---- */
+
+void conn_expire(struct conn *conn)
+{
+	switch (conn->timer) {
+	case TIMER_LINGER:
+		conn_kill(conn);
+		return;
+	case TIMER_PUT:
+		conn_error(conn, ERROR_TRUNCATED,
+		           "the body was not complete within limits.put_timeout; the connection closes");
+		conn_close_after_answers(conn);
+		break;
+	case TIMER_IDLE:
+		conn_finish(conn, true, BYE_IDLE);
+		break;
+	case TIMER_NONE:
+	case TIMER_KINDS:
+		break;
+	}
+	worker_set_timer(conn->worker, conn, TIMER_NONE);
+}
+
+/* What the kernel holds for us now has been received; it is executed before we stop. */
+static void begin_sweep(struct conn *conn)
+{
+	int waiting = 0;
+
+	conn->worker->unswept++;
+	if (conn->state == CONN_OPEN && !conn->saw_eof && !conn->is_deaf &&
+	    ioctl(conn->fd, FIONREAD, &waiting) == 0 && waiting > 0)
+		conn->sweep_left = (uint64_t)waiting;
+}
+
+void conn_change_phase(struct conn *conn)
+{
+	switch (conn->worker->phase) {
+	case PHASE_RUNNING:
+		break;
+	case PHASE_STOPPING:
+		begin_sweep(conn);
+		break;
+	case PHASE_DRAINING:
+		break;
+	case PHASE_ENDING:
+		conn_kill(conn);
+		return;
+	}
+	worker_make_ready(conn->worker, conn);
+}
+
+void conn_open(struct worker *worker, const struct handoff_item *item)
+{
+	struct conn *conn = calloc(1, sizeof *conn);
+	bool is_refused = item->refusal[0] != '\0';
+
+	if (conn == NULL) {
+		close(item->fd);
+		if (!is_refused) {
+			peers_leave(worker->hub->peers, &item->peer);
+			atomic64_add(&worker->hub->connections, -(uint64_t)1);
+		}
+		return;
+	}
+	conn->worker = worker;
+	conn->fd = item->fd;
+	conn->is_unix = item->is_unix;
+	conn->peer = item->peer;
+	conn->is_counted = !is_refused;
+	conn->is_swept = worker->phase >= PHASE_STOPPING;
+	parser_init(&conn->parser);
+	TAILQ_INSERT_TAIL(&worker->conns, conn, all);
+	event_assign(&conn->read_event, worker->base, conn->fd, EV_READ | EV_PERSIST, on_readable,
+	             conn);
+	event_assign(&conn->write_event, worker->base, conn->fd, EV_WRITE, on_writable, conn);
+	if (conn->is_counted) {
+		atomic64_count(&worker->counters.connections, 1);
+		atomic64_count(&worker->counters.connections_total, 1);
+	} else {
+		conn_answer(conn, item->refusal, strlen(item->refusal));
+		conn_become(conn, CONN_FLUSHING);
+	}
+	worker_make_ready(worker, conn);
+}

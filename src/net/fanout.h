@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fanout: brings the log to the followers of one worker.
+ *
+ * A follower is a set of patterns and a position. Those that have everything are *live*: the worker
+ * walks new entries in blocks, asks once what of a block matches which set, builds that set's run
+ * of iovecs once, and writes it to each of the set's live followers (a *pass*). A follower whose
+ * socket takes no more, or that starts in the past, is *behind*: it keeps a position of its own and
+ * comes back by large runs, by the same code, a bounded piece a turn.
+ *
+ *             fanout_start           caught up
+ *     IDLE ----------------> BEHIND ------------> LIVE
+ *       ^                    ^    |                 |
+ *       |     fanout_resume  |    | socket full     | socket full
+ *       |                    |    v                 |
+ *       +----- leave ------ BLOCKED <---------------+
+ *
+ * Nothing is allocated, locked or formatted for a follower or a delivery. Nothing pins a segment: a
+ * position that retention has passed becomes a gap.
+ *
+ * Thread: the owner worker, all of it.
+ */
+#ifndef PSAD_NET_FANOUT_H
+#define PSAD_NET_FANOUT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/uio.h>
+
+#include "log/log.h"
+#include "net/counters.h"
+#include "net/interest.h"
+#include "wire/answer.h"
+
+enum follower_state {
+	FOLLOWER_IDLE,    /* follows nothing */
+	FOLLOWER_LIVE,    /* in its set; its position is the walk's */
+	FOLLOWER_BEHIND,  /* has a position of its own and can go on */
+	FOLLOWER_BLOCKED, /* has a position of its own and waits for its owner */
+};
+
+#define FOLLOW_FOREVER UINT64_MAX
+
+struct follower {
+	enum follower_state state;
+	unsigned side;            /* LIVE: which of its set's sides it is on */
+	struct interest_set *set; /* NULL where it has no patterns */
+	uint64_t position;        /* not LIVE: all that matches up to here has been sent */
+	uint64_t end;             /* last id to deliver, or FOLLOW_FOREVER */
+	uint64_t limit;           /* messages still to be delivered at most */
+	uint64_t seek;            /* LAST: matches still to be found, going back from position */
+	bool is_quiet;            /* until its first message, what retention takes is no gap */
+	bool is_lagging;          /* fanout's: counted as such */
+	TAILQ_ENTRY(follower) link;
+};
+
+/* What the follower's owner does; the follower may not leave within a call. */
+struct fanout_calls {
+	/*
+	 * Writes `size` log bytes. Returns how many went (0 when the socket is full or other bytes have
+	 * to go first), or a negative errno when the connection is lost.
+	 */
+	ssize_t (*write)(struct follower *follower, const struct iovec *iov, int count,
+	                 size_t size);
+	/*
+	 * Of message `id`, the bytes from `from` on (`n` bytes at `rest`, valid during the call)
+	 * have not been sent: nothing else may be sent before them. Negative: it can't be kept.
+	 */
+	int (*owe)(struct follower *follower, uint64_t id, uint32_t from, const char *rest,
+	           uint32_t n);
+	/* No message from..to will come. Returns negative when it can't be said. */
+	int (*gap)(struct follower *follower, uint64_t from, uint64_t to, enum gap_reason reason);
+	/* LAST: the start has been found; position is set. The follower is BLOCKED: resume it. */
+	void (*found)(struct follower *follower);
+	/* `end` or `limit` is reached; the follower is IDLE but keeps its set. */
+	void (*arrived)(struct follower *follower);
+	/* write, owe or gap failed; the follower is IDLE but keeps its set. */
+	void (*lost)(struct follower *follower);
+};
+
+struct fanout;
+
+/* NULL: no memory. `counters`: where deliveries are counted; one writer: us. */
+struct fanout *fanout_new(struct log *log, struct epoch_thread *epoch, struct counters *counters,
+                          const struct fanout_calls *calls);
+void fanout_free(struct fanout *fanout);
+
+/* Patterns: `words` as in a command. 0 or -ENOMEM (nothing changed). Adding keeps the state;
+ * after a change the position is kept, and a LIVE follower becomes BEHIND. */
+int fanout_add_patterns(struct fanout *fanout, struct follower *follower, struct slice words,
+                        bool is_bare);
+/* Without the last pattern the follower becomes IDLE. words.n = 0: all patterns. */
+int fanout_remove_patterns(struct fanout *fanout, struct follower *follower, struct slice words);
+size_t fanout_count_patterns(struct fanout *fanout, const struct follower *follower,
+                             struct slice words);
+
+/*
+ * Begins delivery, behind follower->position, to follower->end and at most follower->limit
+ * messages; where follower->seek > 0, the position is first moved back until that many messages
+ * match (found() then). The follower is IDLE and has patterns.
+ */
+void fanout_start(struct fanout *fanout, struct follower *follower);
+/* From now on only up to `end`; arrived() then. The follower is not IDLE. */
+void fanout_set_end(struct fanout *fanout, struct follower *follower, uint64_t end);
+/* BLOCKED: the owner can take bytes again. */
+void fanout_resume(struct fanout *fanout, struct follower *follower);
+/* Stops delivery: IDLE, without patterns, with its position set. */
+void fanout_leave(struct fanout *fanout, struct follower *follower);
+
+/* All that matches up to here has been sent (or is owed in part). */
+uint64_t fanout_position(const struct fanout *fanout, const struct follower *follower);
+
+/*
+ * Works for about a millisecond: the pass under way, new blocks, those that are behind. Returns
+ * whether there is more to do at once. Outside a section (enters its own).
+ */
+bool fanout_step(struct fanout *fanout);
+/* One follower that is behind goes as far as it can within a budget; for commands that want it at
+ * the head. Outside a section. */
+void fanout_advance(struct fanout *fanout, struct follower *follower);
+
+/* True when new messages concern us: the worker then parks on the log. */
+bool fanout_is_following(const struct fanout *fanout);
+
+/* For the log bytes behind owe(): the rest of message `id` from byte `from` on. False: retention
+ * has taken it. Inside a section, valid as long. */
+bool fanout_find_rest(struct fanout *fanout, uint64_t id, uint32_t from, struct iovec *rest);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peers: how many connections each address has, for limits.max_connections_per_ip.
+ *
+ * An IPv6 address counts with its /64, which is what one host is given; Unix sockets do not count.
+ * Guarded by a mutex: touched when a connection begins and ends, never in between.
+ */
+#ifndef PSAD_NET_PEERS_H
+#define PSAD_NET_PEERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct peers;
+
+/* What a connection is counted under. */
+struct peer_key {
+	uint8_t bytes[9]; /* family (0: not counted), then address */
+};
+
+/* NULL: no memory. Thread: startup. */
+struct peers *peers_new(void);
+void peers_free(struct peers *peers);
+
+struct peer_key peer_key_of(const struct sockaddr *address);
+
+/* Counts one more. False, and it does not count: there are `max` already (0: no limit), or there
+ * is no memory. Thread: any. */
+bool peers_enter(struct peers *peers, const struct peer_key *key, uint64_t max);
+/* Thread: any. */
+void peers_leave(struct peers *peers, const struct peer_key *key);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stats: what INFO and STATS say, summed from the workers' counters.
+ *
+ * Thread: any worker, inside an epoch section: it only reads.
+ */
+#ifndef PSAD_OPS_STATS_H
+#define PSAD_OPS_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "net/counters.h"
+#include "net/hub.h"
+
+/* Constant while the broker runs. */
+struct stats_sources {
+	const struct hub *hub;
+	const struct counters *const *counters;
+	size_t counters_count;
+	size_t workers;
+	uint64_t started_ms; /* monotonic */
+};
+
+/* "INFO psad <version> ...". 0 or -ENOMEM. */
+int stats_write_info(const struct stats_sources *sources, struct buf *out);
+/* "STAT <name> <value>" lines, then "END". 0 or -ENOMEM. */
+int stats_write(const struct stats_sources *sources, struct buf *out);
+
+#endif

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: MIT */
+#include "server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/diag.h"
+#include "net/acceptor.h"
+#include "net/worker.h"
+#include "ops/machine.h"
+#include "ops/stats.h"
+
+enum {
+	WORKERS_MAX = 1024,
+	OWN_DESCRIPTORS = 64, /* besides the workers' and the connections' */
+	WORKER_DESCRIPTORS = 4,
+};
+
+struct server {
+	_Alignas(CACHE_LINE) struct epoch_thread epoch;
+	_Alignas(CACHE_LINE) struct hub hub;
+	struct config config;
+	const struct server_sources *sources;
+	uint64_t open_files;
+
+	struct event_base *base;
+	struct event *signals[3];
+	struct event *report_event;
+	struct event *drain_event;
+	int report_fd;
+
+	struct worker **workers;
+	size_t worker_count, running_count;
+	struct acceptor *acceptor;
+	const struct counters **counters;
+	struct stats_sources stats;
+	enum phase phase;
+};
+
+/* ---- what the configuration means ---- */
+
+static struct log_options log_options(const struct config *config)
+{
+	return (struct log_options){
+		.segment_size = config->segment_size,
+		.retain_bytes = config->retain_bytes,
+		.retain_messages = config->retain_messages,
+		.retain_age_us = config->retain_age_ms * 1000,
+	};
+}
+
+static struct acceptor_options acceptor_options(const struct server *server)
+{
+	const struct config *config = &server->config;
+	uint64_t own = OWN_DESCRIPTORS + WORKER_DESCRIPTORS * server->worker_count;
+	uint64_t most = server->open_files > own + 1 ? server->open_files - own : 1;
+
+	return (struct acceptor_options){
+		.backlog = (int)config->listen_backlog,
+		.max_connections = config->max_connections > 0 ? config->max_connections : most,
+		.max_connections_per_ip = config->max_connections_per_ip,
+		.send_buffer = config->send_buffer,
+		.keepalive_ms = config->keepalive_ms,
+	};
+}
+
+static void set_limits(struct server *server)
+{
+	const struct config *config = &server->config;
+	struct limits *limits = &server->hub.limits;
+	/* Relaxed: each stands for itself. */
+	atomic64_store_relaxed(&limits->max_payload, config->max_payload);
+	atomic64_store_relaxed(&limits->max_patterns, config->max_patterns);
+	atomic64_store_relaxed(&limits->input_memory, config->input_memory);
+	atomic64_store_relaxed(&limits->put_timeout_ms, config->put_timeout_ms);
+	atomic64_store_relaxed(&limits->idle_timeout_ms, config->idle_timeout_ms);
+}
+
+/* ---- upcalls of the workers; any thread ---- */
+
+static int write_info(void *context, struct buf *out)
+{
+	const struct server *server = context;
+	return stats_write_info(&server->stats, out);
+}
+
+static int write_stats(void *context, struct buf *out)
+{
+	const struct server *server = context;
+	return stats_write(&server->stats, out);
+}
+
+static void report(void *context)
+{
+	const struct server *server = context;
+	(void)eventfd_write(server->report_fd, 1);
+}
+
+/* ---- the end ---- */
+
+static void enter_phase(struct server *server, enum phase phase)
+{
+	if (phase <= server->phase)
+		return;
+	server->phase = phase;
+	atomic32_store_release(&server->hub.phase, phase); /* [O10] */
+	for (size_t i = 0; i < server->running_count; i++)
+		worker_poke(server->workers[i]);
+}
+
+static void on_drain_timeout(int fd, short what, void *context)
+{
+	struct server *server = context;
+	(void)fd;
+	(void)what;
+	diag(DIAG_WARNING, "server.drain_timeout is over: cutting %" PRIu64 " connections",
+	     atomic64_load_relaxed(&server->hub.connections)); /* a statistic */
+	enter_phase(server, PHASE_ENDING);
+}
+
+static void begin_end(struct server *server, const char *why)
+{
+	uint64_t timeout_ms = server->config.drain_timeout_ms;
+	const struct timeval timeout = { .tv_sec = (time_t)(timeout_ms / 1000),
+		                         .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000) };
+	diag(DIAG_NOTICE, "%s: stopping", why);
+	acceptor_stop(server->acceptor);
+	event_add(server->drain_event, &timeout);
+	enter_phase(server, PHASE_STOPPING);
+}
+
+/* A worker has reported: perhaps they all have. */
+static void on_report(int fd, short what, void *context)
+{
+	struct server *server = context;
+	struct hub *hub = &server->hub;
+	eventfd_t count;
+	(void)what;
+
+	(void)eventfd_read(fd, &count);
+	if (server->phase == PHASE_STOPPING &&
+	    atomic32_load_acquire(&hub->stopped_workers) == server->running_count) {
+		epoch_enter(&server->epoch);
+		hub->drain_head = log_head(hub->log); /* published by the phase [O10] */
+		epoch_leave(&server->epoch);
+		enter_phase(server, PHASE_DRAINING);
+	}
+	if (atomic32_load_acquire(&hub->finished_workers) == server->running_count)
+		event_base_loopbreak(server->base);
+}
+
+/* ---- signals ---- */
+
+static void say_change(void *context, const char *key, bool is_applied)
+{
+	(void)context;
+	if (is_applied)
+		diag(DIAG_NOTICE, "reload: %s has changed", key);
+	else
+		diag(DIAG_WARNING, "reload: %s has changed; that needs a restart", key);
+}
+
+static void reload(struct server *server)
+{
+	const struct server_sources *sources = server->sources;
+	char error[CONFIG_ERROR_MAX];
+	struct config fresh;
+
+	if (config_load(&fresh, sources->file, sources->overrides, sources->override_count, error,
+	                sizeof error) != 0) {
+		diag(DIAG_ERROR, "reload: %s; nothing has changed", error);
+		return;
+	}
+	if (config_adopt(&server->config, &fresh, say_change, NULL, error, sizeof error) != 0) {
+		diag(DIAG_ERROR, "reload: %s; nothing has changed", error);
+	} else {
+		const struct log_options retention = log_options(&server->config);
+		const struct acceptor_options accepting = acceptor_options(server);
+		diag_set_level(server->config.log_level);
+		set_limits(server);
+		log_set_retention(server->hub.log, &retention);
+		acceptor_set_options(server->acceptor, &accepting);
+		diag(DIAG_NOTICE, "reload: done");
+	}
+	config_free(&fresh);
+}
+
+static void on_signal(evutil_socket_t number, short what, void *context)
+{
+	struct server *server = context;
+	(void)what;
+
+	if (number == SIGHUP)
+		reload(server);
+	else if (server->phase == PHASE_RUNNING)
+		begin_end(server, number == SIGTERM ? "SIGTERM" : "SIGINT");
+	else
+		enter_phase(server, PHASE_ENDING);
+}
+
+static int make_events(struct server *server)
+{
+	static const int numbers[3] = { SIGTERM, SIGINT, SIGHUP };
+
+	server->base = event_base_new();
+	server->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (server->base == NULL || server->report_fd < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < 3; i++) {
+		server->signals[i] = evsignal_new(server->base, numbers[i], on_signal, server);
+		if (server->signals[i] == NULL || event_add(server->signals[i], NULL) != 0)
+			return -ENOMEM;
+	}
+	server->report_event = event_new(server->base, server->report_fd, EV_READ | EV_PERSIST,
+	                                 on_report, server);
+	server->drain_event = evtimer_new(server->base, on_drain_timeout, server);
+	if (server->report_event == NULL || server->drain_event == NULL ||
+	    event_add(server->report_event, NULL) != 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* ---- start ---- */
+
+static int make_log(struct server *server)
+{
+	const struct log_options options = log_options(&server->config);
+	struct hub *hub = &server->hub;
+
+	hub->wake = wake_new(server->worker_count);
+	hub->peers = peers_new();
+	if (hub->wake == NULL || hub->peers == NULL)
+		return -ENOMEM;
+	hub->log = log_open(&options, hub->wake);
+	if (hub->log == NULL)
+		return -ENOMEM;
+	epoch_register(log_epoch(hub->log), &server->epoch);
+	return 0;
+}
+
+static int make_workers(struct server *server)
+{
+	size_t n = server->worker_count;
+
+	server->workers = calloc(n, sizeof *server->workers);
+	server->counters = calloc(n + 1, sizeof *server->counters);
+	if (server->workers == NULL || server->counters == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		server->workers[i] = worker_new(&server->hub, (unsigned)i);
+		if (server->workers[i] == NULL)
+			return -ENOMEM;
+		server->counters[i] = &server->workers[i]->counters;
+	}
+	const struct acceptor_options options = acceptor_options(server);
+	server->acceptor = acceptor_new(server->base, &server->hub, server->workers, n, &options);
+	if (server->acceptor == NULL)
+		return -ENOMEM;
+	server->counters[n] = acceptor_counters(server->acceptor);
+	server->stats = (struct stats_sources){
+		.hub = &server->hub,
+		.counters = server->counters,
+		.counters_count = n + 1,
+		.workers = n,
+		.started_ms = clock_mono_ms(),
+	};
+	return 0;
+}
+
+static int start_workers(struct server *server)
+{
+	for (size_t i = 0; i < server->worker_count; i++) {
+		int error = worker_start(server->workers[i]);
+		if (error != 0)
+			return error;
+		server->running_count++;
+	}
+	return 0;
+}
+
+/* All that are configured; of the addresses that nobody asked for those that there are. */
+static int listen_all(struct server *server)
+{
+	const struct config *config = &server->config;
+	size_t opened = 0;
+
+	for (size_t i = 0; i < config->listen_tcp_count; i++) {
+		const struct config_address *address = &config->listen_tcp[i];
+		int error = acceptor_listen_tcp(server->acceptor,
+		                                (const struct sockaddr *)&address->address,
+		                                address->length);
+		if (error == 0) {
+			opened++;
+			continue;
+		}
+		bool is_missing = error == -EADDRNOTAVAIL || error == -EAFNOSUPPORT;
+		if (is_missing && address->may_be_missing) {
+			diag(DIAG_NOTICE, "not listening on %s: this machine does not have it",
+			     address->text);
+			continue;
+		}
+		diag(DIAG_ERROR, "listen.tcp: %s: %s", address->text, strerror(-error));
+		return error;
+	}
+	if (config->listen_unix != NULL) {
+		int error = acceptor_listen_unix(server->acceptor, config->listen_unix,
+		                                 config->listen_unix_mode);
+		if (error != 0) {
+			diag(DIAG_ERROR, "listen.unix: %s: %s", config->listen_unix, strerror(-error));
+			return error;
+		}
+		opened++;
+	}
+	if (opened == 0)
+		diag(DIAG_ERROR, "listen.tcp: none of the addresses is there");
+	return opened > 0 ? 0 : -EADDRNOTAVAIL;
+}
+
+struct server *server_start(struct config *config, const struct server_sources *sources)
+{
+	struct server *server = aligned_alloc(CACHE_LINE, sizeof *server);
+
+	if (server == NULL) {
+		diag(DIAG_ERROR, "no memory to start");
+		config_free(config);
+		return NULL;
+	}
+	memset(server, 0, sizeof *server);
+	server->config = *config;
+	server->sources = sources;
+	server->report_fd = -1;
+	server->open_files = machine_raise_open_files();
+	server->worker_count = config->workers > 0 ? config->workers : machine_cpus();
+	if (server->worker_count > WORKERS_MAX)
+		server->worker_count = WORKERS_MAX;
+	server->hub.write_info = write_info;
+	server->hub.write_stats = write_stats;
+	server->hub.report = report;
+	server->hub.context = server;
+	signal(SIGPIPE, SIG_IGN);
+	set_limits(server);
+	int error = make_events(server);
+	if (error == 0)
+		error = make_log(server);
+	if (error == 0)
+		error = make_workers(server);
+	if (error == 0)
+		error = start_workers(server);
+	if (error != 0) {
+		diag(DIAG_ERROR, "could not start: %s", strerror(-error));
+		server_free(server);
+		return NULL;
+	}
+	if (listen_all(server) != 0) {
+		server_free(server);
+		return NULL;
+	}
+	diag(DIAG_NOTICE,
+	     "version %s is ready: log %08" PRIx32 " in memory, %zu workers, at most %" PRIu64
+	     " connections, %" PRIu64 " open files",
+	     PSAD_VERSION, log_identity(server->hub.log), server->worker_count,
+	     acceptor_options(server).max_connections, server->open_files);
+	return server;
+}
+
+void server_run(struct server *server)
+{
+	(void)event_base_loop(server->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	diag(DIAG_NOTICE, "stopped");
+}
+
+void server_free(struct server *server)
+{
+	enter_phase(server, PHASE_ENDING);
+	for (size_t i = 0; i < server->running_count; i++)
+		worker_join(server->workers[i]);
+	acceptor_free(server->acceptor);
+	/* Before the workers: the epoch keeps pointers to their records. */
+	log_close(server->hub.log);
+	for (size_t i = 0; server->workers != NULL && i < server->worker_count; i++)
+		worker_free(server->workers[i]);
+	free(server->workers);
+	free(server->counters);
+	wake_free(server->hub.wake);
+	peers_free(server->hub.peers);
+	for (size_t i = 0; i < 3; i++)
+		if (server->signals[i] != NULL)
+			event_free(server->signals[i]);
+	if (server->report_event != NULL)
+		event_free(server->report_event);
+	if (server->drain_event != NULL)
+		event_free(server->drain_event);
+	if (server->base != NULL)
+		event_base_free(server->base);
+	if (server->report_fd >= 0)
+		close(server->report_fd);
+	config_free(&server->config);
+	free(server);
+}

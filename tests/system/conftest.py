@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures of the system tests. Each test has its own broker, port 0 and directory."""
+
+import resource
+
+import pytest
+
+from broker import Broker
+
+
+def pytest_configure(config):
+    """The tests' own connections need descriptors; the daemon inherits the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """A factory: broker("log.segment_size=64K", …) starts a daemon; all are stopped and checked at the end."""
+    started = []
+
+    def start(*options, **keywords):
+        started.append(Broker(tmp_path, *options, **keywords))
+        return started[-1]
+
+    yield start
+    failures = []
+    for one in started:
+        if not one.ended:
+            try:
+                one.stop()
+            except AssertionError as failure:
+                failures.append(str(failure))
+    assert not failures, "\n".join(failures)
