@@ -95,8 +95,13 @@ static void segment_is_free(struct epoch_deferred *deferred, void *context)
 		(struct segment *)(void *)((char *)deferred - offsetof(struct segment, reclaim));
 
 	keeper->grace_count--;
-	/* Its trimmed middle comes back with use. */
-	keeper->other_bytes += segment->size - segment->counted_bytes;
+	keeper->other_bytes -= segment->counted_bytes;
+	/* Many that were trimmed, or a limit that was lowered: what is above the bound goes. */
+	if (keeper->chain_bytes + keeper->other_bytes + segment->size > max_bytes(keeper)) {
+		segment_free(segment);
+		return;
+	}
+	keeper->other_bytes += segment->size;
 	segment->next_free = keeper->free;
 	keeper->free = segment;
 	keeper->free_count++;

@@ -16,6 +16,9 @@
  *      who reads it (acquire) may read all that without looking at commit words again.
  * [O8] the wall clock's offset (clock.c): release and acquire.
  * [O9] log.tail: moved (cas, release) when the new tail's base stands; appends acquire it.
+ * [O10] hub.phase: the server publishes (release) the phase with drain_head; workers acquire it.
+ * [O11] handoff.put_count: an item stands in its slot (release) before the worker takes it (acquire).
+ * [O12] handoff.taken_count: an item has been read (release) before its slot is used again (acquire).
  */
 #include "log/log.h"
 

@@ -185,12 +185,16 @@ static void follow_phase(struct worker *worker)
 			conn_change_phase(conn);
 		}
 	}
-	if (worker->phase >= PHASE_STOPPING && worker->unswept == 0 && !worker->has_reported) {
-		worker->has_reported = true;
-		ring_others(worker);
-		atomic32_add(&worker->hub->stopped_workers, 1);
-		worker->hub->report(worker->hub->context);
-	}
+}
+
+/* Stopping: tells the server once that all that had been received is executed. */
+static void report_stopped(struct worker *worker)
+{
+	if (worker->phase < PHASE_STOPPING || worker->unswept > 0 || worker->has_reported)
+		return;
+	worker->has_reported = true;
+	atomic32_add(&worker->hub->stopped_workers, 1);
+	worker->hub->report(worker->hub->context);
 }
 
 /* All work between two turns of the loop. Returns whether there is more at once. */
@@ -206,6 +210,7 @@ static bool work(struct worker *worker)
 	bool is_busy = fanout_step(worker->fanout);
 	settle(worker);
 	bury_dead(worker);
+	report_stopped(worker);
 	return is_busy || !TAILQ_EMPTY(&worker->ready);
 }
 

@@ -168,7 +168,8 @@ def test_a_put_that_has_begun_may_be_completed_and_is_answered(broker):
     assert [line.words[:2] for line in rest] == [["BYE", "shutting-down"]]
     items = subscriber.drain()
     assert items.pop().code == "shutting-down"
-    assert items == ([(1, "t", b"abcde")] if answer == "OK 1" else [])
+    # What is owed is the log as it was when the signal came; later messages may or may not come.
+    assert items in ([], [(1, "t", b"abcde")] if answer == "OK 1" else [])
     b.expect_exit(0)
 
 
