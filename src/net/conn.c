@@ -71,7 +71,8 @@ static void choose_timer(struct conn *conn, bool had_traffic)
 
 	if (conn->state == CONN_LINGERING)
 		kind = TIMER_LINGER;
-	else if (conn->state == CONN_OPEN && in_body && conn->stall == STALL_NONE)
+	else if (conn->state == CONN_OPEN && in_body && !conn->saw_eof &&
+	         conn->stall == STALL_NONE)
 		kind = TIMER_PUT;
 	else if (is_idle_timed(conn))
 		kind = TIMER_IDLE;

@@ -316,7 +316,8 @@ bool session_is_between_commands(const struct conn *conn)
 	if (conn->is_deaf)
 		return true;
 	return conn->stall == STALL_NONE && conn->sweep_left == 0 &&
-	       buf_size(&conn->input) == 0 && conn->parser.state != PARSER_DROP_BODY;
+	       buf_size(&conn->input) == 0 &&
+	       (conn->saw_eof || conn->parser.state != PARSER_DROP_BODY);
 }
 
 void session_drain(struct conn *conn)

@@ -302,37 +302,34 @@ class CuttingProxy:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            with client, socket.create_connection(self.target, DEADLINE) as server:
-                client.settimeout(DEADLINE)
+            client.settimeout(DEADLINE)
+            with client, contextlib.suppress(OSError), socket.create_connection(self.target, DEADLINE) as server:
                 self._pump(client, server)
 
     def _pump(self, client, server):
         """One connection: the client sends one line, and then only the server speaks."""
         budget = self._budget()
-        try:
-            command = b""
-            while not command.endswith(b"\n"):
-                received = client.recv(4096)
-                if not received:
-                    return
-                command += received
-            if budget < 0:  # cut inside the command: it must not be executed, as AFTER 12 for AFTER 123
-                server.sendall(command[:self.rng.randrange(len(command))])
-                budget = 0
-            else:
-                server.sendall(command)
-            while budget > 0:
-                # The client may be gone with all that it wanted: then nothing comes from either side.
-                data = self._recv_any(server, client, min(budget, 1 << 16))
-                if not data:
-                    return
-                client.sendall(data)
-                budget -= len(data)
-            self.cuts += 1
-            if self.rng.random() < 0.5:  # a reset instead of an end; it may overtake what was sent
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        except OSError:
-            return
+        command = b""
+        while not command.endswith(b"\n"):
+            received = client.recv(4096)
+            if not received:
+                return
+            command += received
+        if budget < 0:  # cut inside the command: it must not be executed, as AFTER 12 for AFTER 123
+            server.sendall(command[:self.rng.randrange(len(command))])
+            budget = 0
+        else:
+            server.sendall(command)
+        while budget > 0:
+            # The client may be gone with all that it wanted: then nothing comes from either side.
+            data = self._recv_any(server, client, min(budget, 1 << 16))
+            if not data:
+                return
+            client.sendall(data)
+            budget -= len(data)
+        self.cuts += 1
+        if self.rng.random() < 0.5:  # a reset instead of an end; it may overtake what was sent
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _recv_any(self, server, client, size):
         """Bytes from the server; b"" when either side has closed."""

@@ -260,6 +260,18 @@ def test_an_unterminated_line_is_not_executed(broker, line):
     assert b.head() == 1
 
 
+@pytest.mark.parametrize("data", [b"PUT a..b 100\n" + EVIL, b"PUT t 100000\n" + EVIL * 10, b"PUB t " + EVIL[:-1] * 1000, b"PUT a..b 3\nabc", b"PUT a..b 0\n"],
+                         ids=["body with a bad topic", "body too large", "line too long", "body without its LF", "empty body without its LF"])
+def test_input_that_ends_within_what_is_dropped_ends_the_connection(broker, data):
+    b = broker(f"limits.max_payload={MAX}")
+    client = b.client()
+    client.send(b"PING\n" + data)
+    client.half_close()
+    pong, *errors = client.drain()
+    assert pong.startswith("PONG") and errors and all(error.startswith("ERR ") for error in errors)
+    assert nothing_was_published(b)
+
+
 def test_a_refused_command_did_nothing_of_what_it_said(broker):
     b = broker()
     client = b.client()

@@ -183,6 +183,22 @@ def test_a_put_that_is_never_completed_is_cut_at_drain_timeout(broker):
     assert all(line.code != "OK" for line in client.drain(reset_ok=True))
 
 
+@pytest.mark.parametrize("data", ["", "PUT t 10\nab", "PUT a..b 10\nab", "PUT a..b 10\n0123456789", "PUB t ha", "NOSUCH\nP"])
+def test_a_half_closed_subscriber_gets_its_bye_whatever_its_input_ended_in(broker, data):
+    b = broker(PATIENT)
+    client = b.client()
+    client.send("SUB t\n" + data)
+    client.half_close()
+    log = client.recv_line().position
+    if data:
+        assert client.recv_line().startswith("ERR ")
+    assert b.publish("t", b"1") == 1
+    b.signal(signal.SIGTERM)
+    items = [item for item in client.drain() if not (isinstance(item, Line) and item.startswith("ERR "))]
+    assert items == [(1, "t", b"1"), f"BYE shutting-down {log.replace('0@', '1@')}"]
+    b.expect_exit(0)
+
+
 def stalled_subscriber(broker):
     """One that is owed far more than the kernel holds, and does not read."""
     client = broker.client(rcvbuf=4096)
