@@ -30,8 +30,8 @@ static const char usage[] =
 
 static void print_version(void)
 {
-	printf("psad %s\nlibevent %s\n%s\nsystemd %s\n", PSAD_VERSION,
-	       event_get_version(), topic_hash_library(), WITH_SYSTEMD ? "yes" : "no");
+	printf("psad %s\nlibevent %s\n%s\nsystemd %s\n", PSAD_VERSION, event_get_version(),
+	       topic_hash_library(), WITH_SYSTEMD ? "yes" : "no");
 }
 
 struct arguments {
@@ -80,7 +80,7 @@ static int parse_arguments(struct arguments *arguments, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct arguments arguments = { .file = NULL };
+	struct arguments arguments = {.file = NULL};
 	struct config config;
 	char error[CONFIG_ERROR_MAX];
 

@@ -131,8 +131,8 @@ static void on_drain_timeout(int fd, short what, void *context)
 static void begin_end(struct server *server, const char *why)
 {
 	uint64_t timeout_ms = server->config.drain_timeout_ms;
-	const struct timeval timeout = { .tv_sec = (time_t)(timeout_ms / 1000),
-		                         .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000) };
+	const struct timeval timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
+	                                .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000)};
 	diag(DIAG_NOTICE, "%s: stopping", why);
 	acceptor_stop(server->acceptor);
 	event_add(server->drain_event, &timeout);
@@ -210,7 +210,7 @@ static void on_signal(evutil_socket_t number, short what, void *context)
 
 static int make_events(struct server *server)
 {
-	static const int numbers[3] = { SIGTERM, SIGINT, SIGHUP };
+	static const int numbers[3] = {SIGTERM, SIGINT, SIGHUP};
 
 	server->base = event_base_new();
 	server->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -221,8 +221,8 @@ static int make_events(struct server *server)
 		if (server->signals[i] == NULL || event_add(server->signals[i], NULL) != 0)
 			return -ENOMEM;
 	}
-	server->report_event = event_new(server->base, server->report_fd, EV_READ | EV_PERSIST,
-	                                 on_report, server);
+	server->report_event =
+		event_new(server->base, server->report_fd, EV_READ | EV_PERSIST, on_report, server);
 	server->drain_event = evtimer_new(server->base, on_drain_timeout, server);
 	if (server->report_event == NULL || server->drain_event == NULL ||
 	    event_add(server->report_event, NULL) != 0)
@@ -316,7 +316,8 @@ static int listen_all(struct server *server)
 		int error = acceptor_listen_unix(server->acceptor, config->listen_unix,
 		                                 config->listen_unix_mode);
 		if (error != 0) {
-			diag(DIAG_ERROR, "listen.unix: %s: %s", config->listen_unix, strerror(-error));
+			diag(DIAG_ERROR, "listen.unix: %s: %s", config->listen_unix,
+			     strerror(-error));
 			return error;
 		}
 		opened++;

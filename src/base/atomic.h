@@ -65,7 +65,7 @@
 #define atomic_store_pointer_release(pointer, value)                                               \
 	__atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
 #define atomic_cas_pointer(pointer, expected, value)                                               \
-	__atomic_compare_exchange_n((pointer), &(__typeof__(*(pointer))){ (expected) }, (value),   \
+	__atomic_compare_exchange_n((pointer), &(__typeof__(*(pointer))){(expected)}, (value),     \
 	                            false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 
 static inline void fence_full(void)

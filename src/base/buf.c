@@ -60,5 +60,5 @@ void buf_consume(struct buf *buf, size_t n)
 void buf_clear(struct buf *buf)
 {
 	free(buf->memory);
-	*buf = (struct buf){ .memory = NULL };
+	*buf = (struct buf){.memory = NULL};
 }

@@ -49,5 +49,5 @@ void clock_follow(void)
 	uint64_t wall = read_us(CLOCK_REALTIME);
 	/* Less than a millisecond is the time between the two readings, not a new date. */
 	if (wall > mono + atomic64_load_relaxed(&wall_offset_us) + 1000U) /* one writer: us */
-		atomic64_store_release(&wall_offset_us, wall - mono); /* [O8] */
+		atomic64_store_release(&wall_offset_us, wall - mono);     /* [O8] */
 }

@@ -55,7 +55,8 @@ static uint64_t max_bytes(const struct keeper *keeper)
  * drops little. */
 static uint32_t max_entries(const struct keeper *keeper)
 {
-	uint64_t retain = atomic64_load_relaxed(&keeper->retain_messages); /* a limit stands alone */
+	uint64_t retain =
+		atomic64_load_relaxed(&keeper->retain_messages); /* a limit stands alone */
 	uint64_t most = retain == 0 ? INT32_MAX : retain / 8;
 	return most == 0 ? 1 : most > INT32_MAX ? INT32_MAX : (uint32_t)most;
 }
@@ -245,7 +246,8 @@ static void retire(struct keeper *keeper, uint64_t head)
 	size_t dropped = 0;
 
 	for (size_t i = 0; i < directory->count; i++)
-		if (atomic64_load_acquire(&directory->segments[i]->base) != SEGMENT_NO_BASE) /* [O2] */
+		if (atomic64_load_acquire(&directory->segments[i]->base) !=
+		    SEGMENT_NO_BASE) /* [O2] */
 			kept += directory->segments[i]->counted_bytes;
 	while (dropped + 1 < directory->count &&
 	       is_to_go(keeper, directory->segments[dropped], head, kept))
@@ -360,7 +362,7 @@ static void *keep(void *context)
 	pthread_setname_np(pthread_self(), "psad-keeper");
 	while (atomic32_load_relaxed(&keeper->is_stopping) == 0) { /* the join orders the rest */
 		int timeout_ms = pass(keeper);
-		struct pollfd ready = { .fd = keeper->eventfd, .events = POLLIN };
+		struct pollfd ready = {.fd = keeper->eventfd, .events = POLLIN};
 		if (poll(&ready, 1, timeout_ms) > 0) {
 			eventfd_t kicks;
 			(void)eventfd_read(keeper->eventfd, &kicks);

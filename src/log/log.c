@@ -156,7 +156,7 @@ uint64_t log_first(struct log *log)
 
 static void head_raise(struct log *log, uint64_t head)
 {
-	uint64_t now = atomic64_load_acquire(&log->head); /* [O7] */
+	uint64_t now = atomic64_load_acquire(&log->head);           /* [O7] */
 	while (now < head && !atomic64_cas(&log->head, &now, head)) /* [O7] */
 		;
 }
@@ -178,7 +178,7 @@ uint64_t log_head(struct log *log)
 			next++;
 		if (next < end || !state_is_sealed(state))
 			break;
-		segment = atomic_load_pointer_acquire(&segment->next); /* [O3] */
+		segment = atomic_load_pointer_acquire(&segment->next);                /* [O3] */
 		if (segment == NULL || atomic64_load_acquire(&segment->base) != next) /* [O2] */
 			break; /* not rolled yet */
 	}
@@ -206,8 +206,7 @@ enum block_verdict log_block(struct log *log, uint64_t id, uint64_t upto, struct
 	if (count > upto - id + 1)
 		count = upto - id + 1;
 	*block = (struct block){
-		.segment = segment, .first = id, .index = index, .count = (uint32_t)count
-	};
+		.segment = segment, .first = id, .index = index, .count = (uint32_t)count};
 	return BLOCK_HERE;
 }
 
@@ -219,10 +218,10 @@ enum block_verdict log_block_back(struct log *log, uint64_t id, struct block *bl
 	uint32_t index = (uint32_t)(id - atomic64_load_acquire(&segment->base)); /* [O2] */
 	uint32_t begin = index - index % BLOCK_ENTRIES;
 
-	*block = (struct block){ .segment = segment,
-		                 .first = id - (index - begin),
-		                 .index = begin,
-		                 .count = index - begin + 1 };
+	*block = (struct block){.segment = segment,
+	                        .first = id - (index - begin),
+	                        .index = begin,
+	                        .count = index - begin + 1};
 	return BLOCK_HERE;
 }
 
@@ -251,7 +250,7 @@ uint64_t log_find_time(struct log *log, uint64_t time_us)
 	if (low == 0)
 		return atomic64_load_acquire(&directory->segments[0]->base); /* [O2] */
 	const struct segment *segment = directory->segments[low - 1];
-	uint64_t base = atomic64_load_acquire(&segment->base); /* [O2] */
+	uint64_t base = atomic64_load_acquire(&segment->base);                       /* [O2] */
 	uint64_t end = base + state_entries(atomic64_load_acquire(&segment->state)); /* [O4] */
 	if (end > head + 1)
 		end = head + 1;
@@ -272,8 +271,8 @@ void log_figures(struct log *log, struct log_figures *figures)
 	uint64_t head = log_head(log);
 	size_t used = 0;
 
-	while (used < directory->count &&
-	       atomic64_load_acquire(&directory->segments[used]->base) != SEGMENT_NO_BASE) /* [O2] */
+	while (used < directory->count && atomic64_load_acquire(&directory->segments[used]->base) !=
+	                                          SEGMENT_NO_BASE) /* [O2] */
 		used++;
 	*figures = (struct log_figures){
 		.first = atomic64_load_acquire(&directory->segments[0]->base), /* [O2] */

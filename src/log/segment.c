@@ -85,10 +85,10 @@ enum claim_verdict segment_claim(struct segment *segment, const struct message *
 		}
 		if (count == 0)
 			return CLAIM_FULL;
-		*claim = (struct claim){ .first = entries,
-			                 .count = count,
-			                 .offset = (uint32_t)used,
-			                 .time_us = clock_wall_us() };
+		*claim = (struct claim){.first = entries,
+		                        .count = count,
+		                        .offset = (uint32_t)used,
+		                        .time_us = clock_wall_us()};
 		uint64_t after = state + ((uint64_t)bytes << 32) + ((uint64_t)count << 1);
 		/* [O4] acquire: the claim before us had read its time; release: ours is read. */
 		if (atomic64_cas(&segment->state, &state, after))

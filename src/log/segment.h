@@ -38,12 +38,12 @@ enum { SEGMENT_HEADER_SIZE = 4096, SEGMENT_SIZE_MIN = 64 << 10, SEGMENT_SIZE_MAX
 #define SEGMENT_NO_BASE UINT64_MAX
 
 struct entry {
-	uint64_t commit;     /* [O1] segment_commit: release; segment_is_committed: acquire */
-	uint64_t stamp;      /* time in Unix microseconds << 8 | topic size */
-	uint32_t offset;     /* of the frame, from the mapping's begin */
-	uint32_t size;       /* of the frame */
+	uint64_t commit; /* [O1] segment_commit: release; segment_is_committed: acquire */
+	uint64_t stamp;  /* time in Unix microseconds << 8 | topic size */
+	uint32_t offset; /* of the frame, from the mapping's begin */
+	uint32_t size;   /* of the frame */
 	uint32_t topic_hash;
-	uint32_t checksum;   /* of durable logs; 0 in memory */
+	uint32_t checksum; /* of durable logs; 0 in memory */
 };
 _Static_assert(sizeof(struct entry) == 32, "two entries a cache line");
 

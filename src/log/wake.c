@@ -70,14 +70,14 @@ struct wake *wake_new(size_t max_sleepers)
 	if (wake == NULL)
 		return NULL;
 	*wake = (struct wake){
-		.ops = { .gettime = get_time,
-		         .wait64 = park,
-		         .wake64 = wake_all,
-		         .busy_loop_iter = 1 },
+		.ops = {.gettime = get_time,
+	                .wait64 = park,
+	                .wake64 = wake_all,
+	                .busy_loop_iter = 1},
 		.max_sleepers = max_sleepers,
 	};
 	ck_ec64_init(&wake->count, 0);
-	wake->mode = (struct ck_ec_mode){ .ops = &wake->ops, .single_producer = false };
+	wake->mode = (struct ck_ec_mode){.ops = &wake->ops, .single_producer = false};
 	return wake;
 }
 

@@ -29,7 +29,7 @@ struct sleeper {
 	/* [O6] wake_wait: store, full fence, load of the counter; wake_ring: add, full fence,
 	 * load. Whichever comes second sees the other. */
 	uint32_t parked;
-	int eventfd;         /* written by ringers; the owner closes it */
+	int eventfd;          /* written by ringers; the owner closes it */
 	void (*turn)(void *); /* one turn of the loop, until something happens */
 	void *context;
 	bool has_turned;

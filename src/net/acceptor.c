@@ -126,11 +126,14 @@ static void admit(struct acceptor *acceptor, struct handoff_item *item)
 
 	/* Relaxed: the acceptor alone adds to it. */
 	if (atomic64_load_relaxed(&acceptor->hub->connections) >= options->max_connections) {
-		snprintf(item->refusal, sizeof item->refusal,
-		         "ERR too-many connections (limits.max_connections); the connection closes\n");
-		diag_limited(&limit, DIAG_WARNING, "limits.max_connections: %llu are open, refusing more",
+		snprintf(
+			item->refusal, sizeof item->refusal,
+			"ERR too-many connections (limits.max_connections); the connection closes\n");
+		diag_limited(&limit, DIAG_WARNING,
+		             "limits.max_connections: %llu are open, refusing more",
 		             (unsigned long long)options->max_connections);
-	} else if (!peers_enter(acceptor->hub->peers, &item->peer, options->max_connections_per_ip)) {
+	} else if (!peers_enter(acceptor->hub->peers, &item->peer,
+	                        options->max_connections_per_ip)) {
 		snprintf(item->refusal, sizeof item->refusal,
 		         "ERR too-many connections from your address "
 		         "(limits.max_connections_per_ip); the connection closes\n");
@@ -157,7 +160,7 @@ static void open_reserve(struct acceptor *acceptor)
 
 static void pause_accepting(struct acceptor *acceptor)
 {
-	const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
+	const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
 	set_accepting(acceptor, false);
 	event_add(acceptor->pause_event, &pause);
 }
@@ -178,7 +181,7 @@ static void on_pause_over(int fd, short what, void *context)
 static void run_out(struct acceptor *acceptor, struct listener *listener, int error)
 {
 	static struct diag_limit limit;
-	struct handoff_item item = { .is_unix = listener->is_unix };
+	struct handoff_item item = {.is_unix = listener->is_unix};
 
 	diag_limited(&limit, DIAG_WARNING, "accepting connections: %s; waiting for some to close",
 	             strerror(error));
@@ -203,14 +206,15 @@ static void on_connection(int fd, short what, void *context)
 	(void)what;
 
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-		struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+		struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
 		socklen_t length = sizeof address;
-		struct handoff_item item = { .is_unix = listener->is_unix };
+		struct handoff_item item = {.is_unix = listener->is_unix};
 
 		item.fd = accept4(fd, (struct sockaddr *)&address, &length,
 		                  SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (item.fd < 0) {
-			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			    errno == ENOMEM)
 				run_out(acceptor, listener, errno);
 			/* Else nothing waits, or the peer that did has gone. */
 			return;
@@ -229,11 +233,11 @@ static int add_listener(struct acceptor *acceptor, int fd, bool is_unix, const c
 	if (acceptor->listener_count == LISTENERS_MAX)
 		return -E2BIG;
 	struct listener *listener = &acceptor->listeners[acceptor->listener_count];
-	*listener = (struct listener){ .acceptor = acceptor, .fd = fd, .is_unix = is_unix };
+	*listener = (struct listener){.acceptor = acceptor, .fd = fd, .is_unix = is_unix};
 	if (path != NULL && (listener->path = strdup(path)) == NULL)
 		return -ENOMEM;
-	listener->event = event_new(acceptor->base, fd, EV_READ | EV_PERSIST, on_connection,
-	                            listener);
+	listener->event =
+		event_new(acceptor->base, fd, EV_READ | EV_PERSIST, on_connection, listener);
 	if (listener->event == NULL || event_add(listener->event, NULL) != 0) {
 		free(listener->path);
 		return -ENOMEM;
@@ -255,7 +259,8 @@ static void say_listening(int fd)
 		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
 		diag(DIAG_NOTICE, "listening on %s:%u", host, ntohs(in->sin_port));
 	} else {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&address;
+		const struct sockaddr_in6 *in6 =
+			(const struct sockaddr_in6 *)(const void *)&address;
 		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
 		diag(DIAG_NOTICE, "listening on [%s]:%u", host, ntohs(in6->sin6_port));
 	}
@@ -306,7 +311,7 @@ static int bind_unix(int fd, const struct sockaddr_un *address, unsigned mode)
 
 int acceptor_listen_unix(struct acceptor *acceptor, const char *path, unsigned mode)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat status;
 
 	if (strlen(path) >= sizeof address.sun_path)

@@ -15,10 +15,10 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "net/intake.h"
 #include "net/session.h"
 
 enum {
-	INPUT_FREE = 4 << 10,        /* of unfinished commands: not counted in input_memory */
 	CONN_READ_BYTES = 256 << 10, /* of one connection in one turn */
 };
 
@@ -71,8 +71,7 @@ static void choose_timer(struct conn *conn, bool had_traffic)
 
 	if (conn->state == CONN_LINGERING)
 		kind = TIMER_LINGER;
-	else if (conn->state == CONN_OPEN && in_body && !conn->saw_eof &&
-	         conn->stall == STALL_NONE)
+	else if (conn->state == CONN_OPEN && in_body && !conn->saw_eof && conn->stall == STALL_NONE)
 		kind = TIMER_PUT;
 	else if (is_idle_timed(conn))
 		kind = TIMER_IDLE;
@@ -105,15 +104,13 @@ void conn_kill(struct conn *conn)
 		TAILQ_REMOVE(&worker->starved, conn, starved);
 	if (!conn->is_swept && worker->phase >= PHASE_STOPPING)
 		worker->unswept--;
-	if (conn->reserved > 0)
-		atomic64_add(&hub->input_memory, -(uint64_t)conn->reserved);
+	intake_drop(conn);
 	close(conn->fd);
 	if (conn->is_counted) {
 		peers_leave(hub->peers, &conn->peer);
 		atomic64_add(&hub->connections, -(uint64_t)1);
 		atomic64_count(&worker->counters.connections, (uint64_t)-1);
 	}
-	buf_clear(&conn->input);
 	output_clear(&conn->output);
 	free(conn->lines);
 	TAILQ_REMOVE(&worker->conns, conn, all);
@@ -229,17 +226,16 @@ static enum flush_verdict flush_once(struct conn *conn)
 	size_t rest_size = 0, ready = output_ready(output);
 
 	if (output->rest != NULL)
-		iov[count++] = (struct iovec){ .iov_base = output->rest + output->rest_sent,
-			                       .iov_len = output->rest_size - output->rest_sent };
-	else if (output->rest_id != 0 &&
-	         !fanout_find_rest(conn->worker->fanout, output->rest_id, output->rest_from,
-	                           &iov[count++]))
+		iov[count++] = (struct iovec){.iov_base = output->rest + output->rest_sent,
+		                              .iov_len = output->rest_size - output->rest_sent};
+	else if (output->rest_id != 0 && !fanout_find_rest(conn->worker->fanout, output->rest_id,
+	                                                   output->rest_from, &iov[count++]))
 		return FLUSH_CUT; /* retention has taken what was begun */
 	if (count > 0)
 		rest_size = iov[0].iov_len;
 	if (ready > 0)
-		iov[count++] = (struct iovec){ .iov_base = buf_begin(&output->answers),
-			                       .iov_len = ready };
+		iov[count++] =
+			(struct iovec){.iov_base = buf_begin(&output->answers), .iov_len = ready};
 	if (count == 0)
 		return FLUSH_DONE;
 	ssize_t n = write_socket(conn, iov, count);
@@ -343,119 +339,6 @@ const struct fanout_calls conn_fanout_calls = {
 
 /* ---- input ---- */
 
-/* Makes room for `n` more bytes of unfinished commands. False: the connection is refused it. */
-static bool reserve_input(struct conn *conn, size_t n)
-{
-	struct hub *hub = conn->worker->hub;
-	size_t size = buf_size(&conn->input) + n;
-	size_t wanted = size > INPUT_FREE ? size - INPUT_FREE : 0;
-
-	if (wanted > conn->reserved) {
-		size_t more = wanted - conn->reserved;
-		uint64_t all = atomic64_add(&hub->input_memory, more) + more;
-		conn->reserved = wanted;
-		if (all > limit_get(&hub->limits.input_memory)) {
-			conn_error(conn, ERROR_TOO_MANY,
-			           "limits.input_memory is used up by unfinished commands; the connection closes");
-			conn_close_after_answers(conn);
-			return false;
-		}
-	}
-	if (buf_room(&conn->input) < n && buf_reserve(&conn->input, n) != 0) {
-		conn->is_lost = true;
-		return false;
-	}
-	return true;
-}
-
-/* Drops what has been executed, and gives back the memory that it took. */
-static void consume_input(struct conn *conn, size_t n)
-{
-	if (n > 0)
-		buf_consume(&conn->input, n);
-	if (buf_size(&conn->input) == 0 && conn->reserved > 0) {
-		atomic64_add(&conn->worker->hub->input_memory, -(uint64_t)conn->reserved);
-		conn->reserved = 0;
-	}
-}
-
-void conn_drop_input(struct conn *conn)
-{
-	consume_input(conn, buf_size(&conn->input));
-}
-
-static bool store_input(struct conn *conn, const char *bytes, size_t n)
-{
-	if (n == 0)
-		return true;
-	/* A line grows: ask for twice as much, so that moving it stays cheap. */
-	size_t room = n;
-	if (buf_room(&conn->input) < n && conn->need > buf_size(&conn->input) + n)
-		room = conn->need - buf_size(&conn->input);
-	else if (buf_room(&conn->input) < n && buf_size(&conn->input) > n)
-		room = buf_size(&conn->input);
-	if (!reserve_input(conn, room))
-		return false;
-	memcpy(buf_end(&conn->input), bytes, n);
-	buf_grow(&conn->input, n);
-	return true;
-}
-
-/* Executes what stands in conn->input. */
-static void execute_input(struct conn *conn)
-{
-	size_t size = buf_size(&conn->input);
-	if (size > 0)
-		consume_input(conn, session_execute(conn, buf_begin(&conn->input), size));
-}
-
-/* How many of the n new bytes belong to the unfinished command in conn->input. */
-static size_t bytes_wanted(const struct conn *conn, const char *bytes, size_t n)
-{
-	size_t have = buf_size(&conn->input);
-	if (conn->need > have + 1)
-		return conn->need - have < n ? conn->need - have : n;
-	const char *end = memchr(bytes, '\n', n);
-	return end == NULL ? n : (size_t)(end - bytes) + 1;
-}
-
-/* Takes n bytes that have been read: executes what is complete and keeps the rest. */
-static void take_input(struct conn *conn, const char *bytes, size_t n)
-{
-	while (n > 0 && conn->state == CONN_OPEN && !conn->is_lost && !conn->is_deaf) {
-		if (buf_size(&conn->input) == 0) {
-			size_t taken = session_execute(conn, bytes, n);
-			bytes += taken;
-			n -= taken;
-			if (n == 0 || conn->is_deaf || conn->state != CONN_OPEN)
-				return;
-			(void)store_input(conn, bytes, n);
-			return;
-		}
-		size_t wanted = conn->stall != STALL_NONE ? n : bytes_wanted(conn, bytes, n);
-		if (!store_input(conn, bytes, wanted))
-			return;
-		bytes += wanted;
-		n -= wanted;
-		if (conn->stall == STALL_NONE)
-			execute_input(conn);
-	}
-}
-
-/* Where the next bytes go: a body's straight to their place, others to the worker's scratch. */
-static char *choose_place(struct conn *conn, size_t *n)
-{
-	size_t have = buf_size(&conn->input);
-
-	*n = conn->worker->scratch_size;
-	if (!conn->parser.in_body || conn->need <= have + 1 || conn->is_deaf)
-		return conn->worker->scratch;
-	if (!reserve_input(conn, conn->need - have))
-		return NULL;
-	*n = conn->need - have;
-	return buf_end(&conn->input);
-}
-
 static void see_end(struct conn *conn)
 {
 	conn->saw_eof = true;
@@ -469,7 +352,7 @@ static void see_end(struct conn *conn)
 static size_t read_some(struct conn *conn)
 {
 	size_t wanted;
-	char *place = choose_place(conn, &wanted);
+	char *place = intake_place(conn, &wanted);
 	if (place == NULL)
 		return 0;
 	ssize_t n = read(conn->fd, place, wanted);
@@ -484,10 +367,10 @@ static size_t read_some(struct conn *conn)
 	}
 	conn->sweep_left -= conn->sweep_left < (size_t)n ? conn->sweep_left : (size_t)n;
 	if (place == conn->worker->scratch) {
-		take_input(conn, place, (size_t)n);
+		intake_take(conn, place, (size_t)n);
 	} else {
 		buf_grow(&conn->input, (size_t)n);
-		execute_input(conn);
+		intake_execute(conn);
 	}
 	return (size_t)n == wanted ? (size_t)n : 0;
 }
@@ -548,7 +431,7 @@ static void drive_session(struct conn *conn)
 	while (conn->state == CONN_OPEN && !conn->is_lost && buf_size(&conn->input) > 0 &&
 	       !conn->is_deaf && conn->stall != STALL_NONE && !session_is_stalled(conn)) {
 		conn->stall = STALL_NONE;
-		execute_input(conn);
+		intake_execute(conn);
 	}
 	if (conn->stall != STALL_NONE && !session_is_stalled(conn))
 		conn->stall = STALL_NONE;
@@ -616,8 +499,7 @@ static bool drive_once(struct conn *conn)
 		fanout_leave(conn->worker->fanout, &conn->follower);
 		conn_become(conn, CONN_LINGERING);
 	}
-	return conn->state != state ||
-	       (conn->stall == STALL_ANSWERS && !session_is_stalled(conn));
+	return conn->state != state || (conn->stall == STALL_ANSWERS && !session_is_stalled(conn));
 }
 
 void conn_drive(struct conn *conn)
@@ -643,8 +525,9 @@ void conn_expire(struct conn *conn)
 		conn_kill(conn);
 		return;
 	case TIMER_PUT:
-		conn_error(conn, ERROR_TRUNCATED,
-		           "the body was not complete within limits.put_timeout; the connection closes");
+		conn_error(
+			conn, ERROR_TRUNCATED,
+			"the body was not complete within limits.put_timeout; the connection closes");
 		conn_close_after_answers(conn);
 		break;
 	case TIMER_IDLE:

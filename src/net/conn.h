@@ -78,9 +78,9 @@ struct conn {
 	/* Session. */
 	enum follow_use use;
 	bool acks_off;
-	bool has_found;    /* the follower's start has been found: say so, and go on */
-	bool has_arrived;  /* the follower has reached its end */
-	bool is_lost;      /* to be cut when we are out of the fan-out's calls */
+	bool has_found;   /* the follower's start has been found: say so, and go on */
+	bool has_arrived; /* the follower has reached its end */
+	bool is_lost;     /* to be cut when we are out of the fan-out's calls */
 	bool says_bye;
 	enum bye_reason bye;
 	struct lines *lines;
@@ -120,9 +120,6 @@ void conn_error(struct conn *conn, enum error_code code, const char *text);
 void conn_hold(struct conn *conn, uint64_t id);
 /* The head has moved: lets go what may. */
 void conn_settle(struct conn *conn, uint64_t head);
-
-/* What has come and not been executed is forgotten. */
-void conn_drop_input(struct conn *conn);
 
 /* Commands wait, for a segment: the worker tries again when the log has changed. */
 void conn_starve(struct conn *conn);

@@ -32,7 +32,8 @@ struct counters {
 #define X(name) uint64_t name;
 	_Alignas(CACHE_LINE) COUNTER_TABLE(X) GAUGE_TABLE(X)
 #undef X
-	uint64_t lowest_position; /* of the lagging subscribers; UINT64_MAX when there is none */
+		uint64_t
+		lowest_position; /* of the lagging subscribers; UINT64_MAX when there is none */
 };
 
 #endif

@@ -10,10 +10,10 @@
 #include "log/frame.h"
 
 enum {
-	SLICE_US = 1000,           /* of work between two turns of the loop; bounds epoch sections */
-	WRITES_PER_LOOK = 16,      /* writes between two looks at the clock */
-	BUDGET_BYTES = 512 << 10,  /* for one follower that is behind, a turn */
-	BUDGET_BLOCKS = 32,        /* likewise; so it counts entries looked at */
+	SLICE_US = 1000,          /* of work between two turns of the loop; bounds epoch sections */
+	WRITES_PER_LOOK = 16,     /* writes between two looks at the clock */
+	BUDGET_BYTES = 512 << 10, /* for one follower that is behind, a turn */
+	BUDGET_BLOCKS = 32,       /* likewise; so it counts entries looked at */
 };
 
 struct fanout {
@@ -23,10 +23,10 @@ struct fanout {
 	const struct fanout_calls *calls;
 	struct interest *interest;
 
-	uint64_t walked;  /* live followers have, or will have after the pass, all up to here */
-	size_t live;      /* followers in that state */
+	uint64_t walked; /* live followers have, or will have after the pass, all up to here */
+	size_t live;     /* followers in that state */
 	struct follower_list behind, blocked;
-	size_t lagging; /* on those two lists, of those that follow for ever */
+	size_t lagging;          /* on those two lists, of those that follow for ever */
 	uint64_t lowest_next_us; /* when the lowest position is to be computed again */
 
 	/* The pass: the block that begins behind pass_from and ends at `walked`. */
@@ -54,8 +54,8 @@ static struct iovec entry_bytes(const struct block *block, uint32_t i, bool is_b
 		uint32_t topic = entry_topic_size(entry);
 		skip = frame_payload_offset(id, topic, frame_payload_size(id, topic, entry->size));
 	}
-	return (struct iovec){ .iov_base = block->segment->map + entry->offset + skip,
-		               .iov_len = entry->size - skip };
+	return (struct iovec){.iov_base = block->segment->map + entry->offset + skip,
+	                      .iov_len = entry->size - skip};
 }
 
 /* Neighbouring messages are neighbouring bytes: each run of set bits is one iovec. */
@@ -63,7 +63,7 @@ static void build_run(struct fanout *fanout, const struct block *block, const st
                       bool is_bare)
 {
 	struct run *run = &fanout->run;
-	*run = (struct run){ .messages = bits_count(bits) };
+	*run = (struct run){.messages = bits_count(bits)};
 
 	for (uint32_t i = bits_find(bits, true, 0, block->count); i < block->count;) {
 		uint32_t end = is_bare ? i + 1 : bits_find(bits, false, i, block->count);
@@ -403,8 +403,8 @@ static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t 
 	size_t bytes = 0;
 
 	for (unsigned blocks = 0; blocks < BUDGET_BLOCKS && bytes < BUDGET_BYTES; blocks++) {
-		uint64_t upto = follower->end == FOLLOW_FOREVER && !beyond_walk ? fanout->walked :
-		                                                                 head;
+		uint64_t upto =
+			follower->end == FOLLOW_FOREVER && !beyond_walk ? fanout->walked : head;
 		struct block block;
 
 		if (follower->seek > 0) {
@@ -463,7 +463,7 @@ enum { GAUGES_US = 100 * 1000 };
 /* The gauges; the lowest position costs a look at all that lag, so not at every turn. */
 static void publish_gauges(struct fanout *fanout, uint64_t now_us)
 {
-	struct follower_list *lists[] = { &fanout->behind, &fanout->blocked };
+	struct follower_list *lists[] = {&fanout->behind, &fanout->blocked};
 	struct follower *follower;
 	uint64_t lowest = FOLLOW_FOREVER;
 
@@ -603,8 +603,8 @@ bool fanout_find_rest(struct fanout *fanout, uint64_t id, uint32_t from, struct 
 	if (log_block(fanout->log, id, id, &block) != BLOCK_HERE)
 		return false;
 	const struct entry *entry = block_entry(&block, 0);
-	*rest = (struct iovec){ .iov_base = block.segment->map + entry->offset + from,
-		                .iov_len = entry->size - from };
+	*rest = (struct iovec){.iov_base = block.segment->map + entry->offset + from,
+	                       .iov_len = entry->size - from};
 	return true;
 }
 
@@ -614,7 +614,7 @@ struct fanout *fanout_new(struct log *log, struct epoch_thread *epoch, struct co
 	struct fanout *fanout = calloc(1, sizeof *fanout);
 	if (fanout == NULL)
 		return NULL;
-	*fanout = (struct fanout){ .log = log, .epoch = epoch, .counters = counters, .calls = calls };
+	*fanout = (struct fanout){.log = log, .epoch = epoch, .counters = counters, .calls = calls};
 	fanout->interest = interest_new(log_hash_key(log));
 	if (fanout->interest == NULL) {
 		free(fanout);

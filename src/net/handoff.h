@@ -17,7 +17,7 @@ enum { REFUSAL_MAX = 120 };
 struct handoff_item {
 	int fd;
 	bool is_unix;
-	struct peer_key peer; /* counted already where `refusal` is empty */
+	struct peer_key peer;      /* counted already where `refusal` is empty */
 	char refusal[REFUSAL_MAX]; /* not empty: send this line, then close */
 };
 

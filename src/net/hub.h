@@ -18,9 +18,9 @@
 
 /* Set by the server, also while it runs; each stands for itself, so relaxed loads do. */
 struct limits {
-	uint64_t max_payload;     /* bytes */
-	uint64_t max_patterns;    /* of one connection */
-	uint64_t input_memory;    /* bytes, over all connections, beyond 4 KiB each */
+	uint64_t max_payload;  /* bytes */
+	uint64_t max_patterns; /* of one connection */
+	uint64_t input_memory; /* bytes, over all connections, beyond 4 KiB each */
 	uint64_t put_timeout_ms;
 	uint64_t idle_timeout_ms; /* 0: never */
 };
@@ -59,7 +59,7 @@ struct hub {
 
 	/* Relaxed: sums that order nothing, each change an atomic add. */
 	_Alignas(CACHE_LINE) uint64_t input_memory;
-	uint64_t connections; /* sockets that are open or handed over */
+	uint64_t connections;      /* sockets that are open or handed over */
 	uint32_t stopped_workers;  /* of PHASE_STOPPING */
 	uint32_t finished_workers; /* threads that have ended */
 };

@@ -73,7 +73,7 @@ static void bits_set(struct bits *bits, uint32_t i)
 
 static struct slice pattern_text(const struct interest_pattern *pattern)
 {
-	return (struct slice){ .at = pattern->text, .n = pattern->size };
+	return (struct slice){.at = pattern->text, .n = pattern->size};
 }
 
 /* A use of the pattern of this text; NULL: no memory. */
@@ -114,7 +114,8 @@ static void pattern_release(struct interest *interest, struct interest_pattern *
 
 static int compare_pointers(const void *a, const void *b)
 {
-	const uintptr_t left = (uintptr_t) * (void *const *)a, right = (uintptr_t) * (void *const *)b;
+	const uintptr_t left = (uintptr_t) * (void *const *)a,
+			right = (uintptr_t) * (void *const *)b;
 	return left < right ? -1 : left > right;
 }
 
@@ -261,8 +262,8 @@ size_t interest_count_with(struct interest *interest, const struct interest_set 
 
 static struct slice topic_of(const struct block *block, uint32_t i)
 {
-	return (struct slice){ .at = block_topic(block, i),
-		               .n = entry_topic_size(block_entry(block, i)) };
+	return (struct slice){.at = block_topic(block, i),
+	                      .n = entry_topic_size(block_entry(block, i))};
 }
 
 /* matcher_find's hit: entry interest->entry matches this pattern. */

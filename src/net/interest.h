@@ -42,11 +42,11 @@ struct interest_pattern;
 
 struct interest_set {
 	UT_hash_handle hh;
-	size_t uses; /* followers that hold it */
+	size_t uses;  /* followers that hold it */
 	bool is_bare; /* format: payloads alone */
 	size_t count;
 	struct interest_member *members; /* `count` of them, sorted by pattern */
-	void **key;                      /* is_bare, then the patterns: what the set is filed under */
+	void **key; /* is_bare, then the patterns: what the set is filed under */
 
 	/*
 	 * The live followers, see fanout.c: those on sides[live_side] have all that the walk has
@@ -55,9 +55,9 @@ struct interest_set {
 	struct follower_list sides[2];
 	unsigned live_side;
 
-	uint64_t stamp;    /* the question that `bits` answers */
+	uint64_t stamp; /* the question that `bits` answers */
 	struct bits bits;
-	bool is_due;       /* in interest_due_list of the current pass */
+	bool is_due; /* in interest_due_list of the current pass */
 	TAILQ_ENTRY(interest_set) due;
 };
 TAILQ_HEAD(interest_due_list, interest_set);

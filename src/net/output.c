@@ -79,5 +79,5 @@ void output_clear(struct output *output)
 {
 	free(output->rest);
 	buf_clear(&output->answers);
-	*output = (struct output){ .rest = NULL };
+	*output = (struct output){.rest = NULL};
 }

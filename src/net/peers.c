@@ -44,7 +44,7 @@ void peers_free(struct peers *peers)
 
 struct peer_key peer_key_of(const struct sockaddr *address)
 {
-	struct peer_key key = { .bytes = { 0 } };
+	struct peer_key key = {.bytes = {0}};
 	if (address->sa_family == AF_INET) {
 		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)address;
 		key.bytes[0] = 4;

@@ -111,7 +111,8 @@ bool publish_flush(struct conn *conn, size_t *at)
 		return true;
 	}
 	epoch_enter(&worker->epoch);
-	enum log_verdict verdict = log_append(worker->hub->log, batch->messages, batch->count, &done);
+	enum log_verdict verdict =
+		log_append(worker->hub->log, batch->messages, batch->count, &done);
 	epoch_leave(&worker->epoch);
 	if (done > 0) {
 		note_appended(conn, done, begin);
@@ -125,7 +126,8 @@ bool publish_flush(struct conn *conn, size_t *at)
 		is_done = false;
 		break;
 	case LOG_FULL:
-		refuse_rest(conn, done, ERROR_LOG_FULL, "no memory for more messages, try again later");
+		refuse_rest(conn, done, ERROR_LOG_FULL,
+		            "no memory for more messages, try again later");
 		*at = batch->ends[batch->count - 1];
 		break;
 	}
@@ -136,8 +138,9 @@ bool publish_flush(struct conn *conn, size_t *at)
 void publish_begin_lines(struct conn *conn, const struct command *command)
 {
 	if (conn->use != FOLLOW_NONE) {
-		conn_error(conn, ERROR_BAD_ARGUMENT,
-		           "LINES can't be used on a connection with a subscription; the connection closes");
+		conn_error(
+			conn, ERROR_BAD_ARGUMENT,
+			"LINES can't be used on a connection with a subscription; the connection closes");
 		conn_close_after_answers(conn);
 		return;
 	}
@@ -146,7 +149,7 @@ void publish_begin_lines(struct conn *conn, const struct command *command)
 		conn->is_lost = true;
 		return;
 	}
-	*lines = (struct lines){ .number = 1, .topic_size = (uint8_t)command->topic.n };
+	*lines = (struct lines){.number = 1, .topic_size = (uint8_t)command->topic.n};
 	lines->topic_hash = topic_hash(log_hash_key(conn->worker->hub->log), command->topic);
 	memcpy(lines->topic, command->topic.at, command->topic.n);
 	conn->lines = lines;

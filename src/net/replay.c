@@ -11,10 +11,10 @@ struct begin {
 	uint64_t position;
 	uint64_t head;
 	uint64_t first;
-	uint64_t seek;         /* LAST */
-	bool is_other_log;     /* the position is another log's: all of this one, after a gap */
-	bool is_ahead;         /* refused */
-	bool asks_for_kept;    /* a loss before the first message is none */
+	uint64_t seek;      /* LAST */
+	bool is_other_log;  /* the position is another log's: all of this one, after a gap */
+	bool is_ahead;      /* refused */
+	bool asks_for_kept; /* a loss before the first message is none */
 };
 
 static bool is_read(const struct command *command)
@@ -27,7 +27,7 @@ static struct begin resolve(struct conn *conn, const struct command *command)
 	struct worker *worker = conn->worker;
 	struct log *log = worker->hub->log;
 	const struct start *start = &command->start;
-	struct begin begin = { .asks_for_kept = true };
+	struct begin begin = {.asks_for_kept = true};
 	uint64_t now_us = clock_wall_us();
 
 	epoch_enter(&worker->epoch);
@@ -52,8 +52,9 @@ static struct begin resolve(struct conn *conn, const struct command *command)
 		begin.position = log_find_time(log, start->time_us) - 1;
 		break;
 	case START_AGE:
-		begin.position = log_find_time(log, start->time_us < now_us ?
-		                                            now_us - start->time_us : 0) - 1;
+		begin.position =
+			log_find_time(log, start->time_us < now_us ? now_us - start->time_us : 0) -
+			1;
 		break;
 	}
 	epoch_leave(&worker->epoch);
@@ -64,7 +65,8 @@ static void refuse(struct conn *conn, const struct command *command, enum error_
                    const char *text)
 {
 	bool closes = command->verb == VERB_TAIL || command->verb == VERB_CAT;
-	conn_answerf(conn, "ERR %s %s%s\n", error_word(code), text, closes ? "; the connection closes" : "");
+	conn_answerf(conn, "ERR %s %s%s\n", error_word(code), text,
+	             closes ? "; the connection closes" : "");
 	if (closes)
 		conn_close_after_answers(conn);
 }

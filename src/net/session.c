@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "net/intake.h"
 #include "net/publish.h"
 #include "net/replay.h"
 
@@ -33,9 +34,9 @@ void session_say_position(struct conn *conn, const char *word, uint64_t id)
 
 static uint64_t own_position(struct conn *conn)
 {
-	return conn->use == FOLLOW_SUB || conn->use == FOLLOW_TAIL ?
-	               fanout_position(conn->worker->fanout, &conn->follower) :
-	               session_head(conn);
+	return conn->use == FOLLOW_SUB || conn->use == FOLLOW_TAIL
+	               ? fanout_position(conn->worker->fanout, &conn->follower)
+	               : session_head(conn);
 }
 
 /* ---- simple commands ---- */
@@ -43,7 +44,7 @@ static uint64_t own_position(struct conn *conn)
 static void write_lines(struct conn *conn, int (*write)(void *, struct buf *))
 {
 	struct worker *worker = conn->worker;
-	struct buf text = { .memory = NULL };
+	struct buf text = {.memory = NULL};
 
 	epoch_enter(&worker->epoch);
 	int error = write(worker->hub->context, &text);
@@ -198,8 +199,8 @@ static void note_executed(struct conn *conn, size_t size)
 enum step { STEP_ON, STEP_WAIT };
 
 /* Carries out what parser_next() said. `at` is where the command begins, `*at` moves past it. */
-static enum step take(struct conn *conn, enum parser_verdict verdict,
-                      const struct command *command, const struct refusal *refusal, size_t *at)
+static enum step take(struct conn *conn, enum parser_verdict verdict, const struct command *command,
+                      const struct refusal *refusal, size_t *at)
 {
 	switch (verdict) {
 	case PARSER_COMMAND:
@@ -223,9 +224,8 @@ static enum step take(struct conn *conn, enum parser_verdict verdict,
 size_t session_execute(struct conn *conn, const char *bytes, size_t n)
 {
 	struct worker *worker = conn->worker;
-	const struct parser_limits limits = {
-		.max_payload = limit_get(&worker->hub->limits.max_payload)
-	};
+	const struct parser_limits limits = {.max_payload =
+	                                             limit_get(&worker->hub->limits.max_payload)};
 	size_t at = 0;     /* behind the last command executed */
 	size_t parsed = 0; /* behind the last one parsed: `at`, or publishes in the batch between */
 
@@ -249,9 +249,9 @@ size_t session_execute(struct conn *conn, const char *bytes, size_t n)
 		const struct parser before = conn->parser;
 		struct command command;
 		struct refusal refusal;
-		enum parser_verdict verdict = parser_next(&conn->parser, &limits, bytes + parsed,
-		                                          n - parsed, &command, &conn->need,
-		                                          &refusal);
+		enum parser_verdict verdict =
+			parser_next(&conn->parser, &limits, bytes + parsed, n - parsed, &command,
+		                    &conn->need, &refusal);
 		if (verdict == PARSER_COMMAND && is_publish(&command)) {
 			parsed += command.size;
 			publish_add(conn, &command, parsed);
@@ -303,7 +303,7 @@ void session_end_of_input(struct conn *conn)
 		publish_refuse_line(conn, ERROR_TRUNCATED, "the last line has no end");
 	else if (is_cut_short)
 		conn_error(conn, ERROR_TRUNCATED, "the input ended inside a command");
-	conn_drop_input(conn);
+	intake_drop(conn);
 	if (conn->use == FOLLOW_SUB)
 		return; /* goes on receiving */
 	conn_finish(conn, false, BYE_QUIT);
@@ -315,8 +315,7 @@ bool session_is_between_commands(const struct conn *conn)
 		return false;
 	if (conn->is_deaf)
 		return true;
-	return conn->stall == STALL_NONE && conn->sweep_left == 0 &&
-	       buf_size(&conn->input) == 0 &&
+	return conn->stall == STALL_NONE && conn->sweep_left == 0 && buf_size(&conn->input) == 0 &&
 	       (conn->saw_eof || conn->parser.state != PARSER_DROP_BODY);
 }
 
@@ -325,7 +324,8 @@ void session_drain(struct conn *conn)
 	struct worker *worker = conn->worker;
 
 	if (conn->lines != NULL)
-		publish_refuse_line(conn, ERROR_SHUTTING_DOWN, "the broker stops; the connection closes");
+		publish_refuse_line(conn, ERROR_SHUTTING_DOWN,
+		                    "the broker stops; the connection closes");
 	if (conn->follower.state != FOLLOWER_IDLE)
 		fanout_set_end(worker->fanout, &conn->follower, worker->hub->drain_head);
 	conn_finish(conn, conn->lines == NULL && !conn->is_deaf, BYE_SHUTTING_DOWN);

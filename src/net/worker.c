@@ -42,7 +42,7 @@ static uint64_t timer_length_ms(const struct worker *worker, enum timer_kind kin
 
 static void start_ticking(struct worker *worker)
 {
-	const struct timeval interval = { .tv_usec = TICK_MS * 1000 };
+	const struct timeval interval = {.tv_usec = TICK_MS * 1000};
 	if (!worker->is_ticking && event_add(worker->tick_event, &interval) == 0)
 		worker->is_ticking = true;
 }
@@ -241,7 +241,8 @@ static void *run(void *context)
 		if (is_done(worker) && !is_busy)
 			break;
 		worker->read_left = TURN_READ_BYTES;
-		worker->scratch_size = TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
+		worker->scratch_size =
+			TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
 		if (is_busy)
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		else if (!is_concerned_with_log(worker))
@@ -286,7 +287,7 @@ struct worker *worker_new(struct hub *hub, unsigned number)
 	memset(worker, 0, sizeof *worker);
 	worker->hub = hub;
 	worker->number = number;
-	worker->sleeper = (struct sleeper){ .eventfd = -1, .turn = turn, .context = worker };
+	worker->sleeper = (struct sleeper){.eventfd = -1, .turn = turn, .context = worker};
 	worker->counters.lowest_position = UINT64_MAX;
 	TAILQ_INIT(&worker->conns);
 	TAILQ_INIT(&worker->ready);
@@ -297,7 +298,8 @@ struct worker *worker_new(struct hub *hub, unsigned number)
 		TAILQ_INIT(&worker->timed[kind]);
 	worker->handoff = handoff_new();
 	worker->scratch = malloc(READ_BYTES);
-	worker->fanout = fanout_new(hub->log, &worker->epoch, &worker->counters, &conn_fanout_calls);
+	worker->fanout =
+		fanout_new(hub->log, &worker->epoch, &worker->counters, &conn_fanout_calls);
 	if (worker->handoff == NULL || worker->scratch == NULL || worker->fanout == NULL ||
 	    make_events(worker) != 0) {
 		worker_free(worker);

@@ -34,10 +34,10 @@ enum timer_kind {
 };
 
 enum {
-	BATCH_MAX = 64,            /* publishes that share a claim */
-	READ_BYTES = 64 << 10,     /* of one read */
+	BATCH_MAX = 64,             /* publishes that share a claim */
+	READ_BYTES = 64 << 10,      /* of one read */
 	READ_BYTES_SHORT = 4 << 10, /* while there is no room in the log */
-	TURN_READ_BYTES = 1 << 20, /* taken from all connections in one turn */
+	TURN_READ_BYTES = 1 << 20,  /* taken from all connections in one turn */
 };
 
 /* The publishes of one connection that have been parsed and not yet appended. */
@@ -68,7 +68,7 @@ struct worker {
 	struct conn_list timed[TIMER_KINDS];
 	bool is_ticking;
 
-	char *scratch; /* READ_BYTES: what was read last */
+	char *scratch;       /* READ_BYTES: what was read last */
 	size_t scratch_size; /* how much of it a read may fill */
 	struct batch batch;
 	uint64_t read_left; /* of TURN_READ_BYTES */

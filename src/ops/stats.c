@@ -14,7 +14,7 @@ struct sums {
 	COUNTER_TABLE(X)
 	GAUGE_TABLE(X)
 #undef X
-		uint64_t lowest_position;
+	uint64_t lowest_position;
 };
 
 static struct sums sum_up(const struct stats_sources *sources)

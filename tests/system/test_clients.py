@@ -251,6 +251,7 @@ def test_a_client_survives_lost_connections_without_losing_or_repeating_a_byte(b
         one.wait_exit()
     finally:
         proxy.close()
+        print(b.stderr)
     assert_same(one.output, b"\n".join(lines) + b"\n", program[0])
     assert "GAP" not in one.errors
     assert proxy.cuts >= proxy.SHORT, f"only {proxy.cuts} cuts"

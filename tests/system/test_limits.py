@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Limits: who goes over one is told its key, and nobody else is harmed."""
 
+import signal
 import time
 
 import pytest
@@ -96,6 +97,21 @@ def test_used_up_descriptors_neither_stop_the_daemon_nor_make_it_spin(broker):
         client.close()
     admitted_again = [b.wait_admitted() for _ in range(10)]
     assert all(client.ask("PUB t x").startswith("OK ") for client in admitted_again)
+
+
+def test_a_burst_of_connections_is_served_to_the_last_one(broker):
+    b = broker("server.workers=1")
+    busy = [b.client() for _ in range(4)]
+    for client in busy:
+        client.ok("ACKS OFF")
+    b.signal(signal.SIGSTOP)
+    for client in busy:
+        client.send_until_stuck(b"PUB t x\n" * 400000)  # so that the worker has something else to do
+    clients = [b.client() for _ in range(3500)]  # less than listen.backlog
+    for client in clients:
+        client.send("PING\n")
+    b.signal(signal.SIGCONT)
+    assert all(client.recv_line().startswith("PONG ") for client in clients)
 
 
 # --- input memory ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker import MEASURES_MEMORY
-from client import DEADLINE, Gap, Line, Msg, matches, put, scaled, wait_until
+from client import DEADLINE, SMALL, Gap, Line, Msg, matches, put, scaled, wait_until
 from traffic import Job, check_tiles, publishing
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -211,7 +211,7 @@ def test_a_small_message_cut_by_a_full_socket_is_completed_before_the_gap(broker
     b = broker(*QUICK_RETENTION, "server.workers=1")
     slow = [stalled(b, ">")[0] for _ in range(20)]
     randomly = random.Random(2)
-    count = scaled(2000)
+    count = 2000
     b.control.publish_all([("t", b"x" * randomly.randrange(3900)) for _ in range(count)])
     for client in slow:
         items, bye = client.quit()
@@ -241,7 +241,8 @@ def test_half_of_a_thousand_subscribers_stopped_neither_delays_the_rest_nor_grow
     head = b.head()
     for client in slow[::50]:
         items, bye = client.quit()
-        assert bye.id == head and any(isinstance(item, Gap) for item in items)
+        assert bye.id == head
+        assert SMALL or any(isinstance(item, Gap) for item in items), "so much cannot have been kept"
 
 
 def test_ten_thousand_subscribers_on_two_workers_each_get_every_message(broker):

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/intake.h"
+
+#include <string.h>
+
+#include "net/session.h"
+
+enum { INPUT_FREE = 4 << 10 }; /* of unfinished commands: not counted in input_memory */
+
+/* Makes room for `n` more bytes of unfinished commands. False: the connection is refused it. */
+static bool reserve(struct conn *conn, size_t n)
+{
+	struct hub *hub = conn->worker->hub;
+	size_t size = buf_size(&conn->input) + n;
+	size_t wanted = size > INPUT_FREE ? size - INPUT_FREE : 0;
+
+	if (wanted > conn->reserved) {
+		size_t more = wanted - conn->reserved;
+		uint64_t all = atomic64_add(&hub->input_memory, more) + more;
+		conn->reserved = wanted;
+		if (all > limit_get(&hub->limits.input_memory)) {
+			conn_error(conn, ERROR_TOO_MANY,
+			           "limits.input_memory is used up; the connection closes");
+			conn_close_after_answers(conn);
+			return false;
+		}
+	}
+	if (buf_room(&conn->input) < n && buf_reserve(&conn->input, n) != 0) {
+		conn->is_lost = true;
+		return false;
+	}
+	return true;
+}
+
+/* Drops what has been executed, and gives back the memory that it took. */
+static void consume(struct conn *conn, size_t n)
+{
+	if (n > 0)
+		buf_consume(&conn->input, n);
+	if (buf_size(&conn->input) == 0 && conn->reserved > 0) {
+		atomic64_add(&conn->worker->hub->input_memory, -(uint64_t)conn->reserved);
+		conn->reserved = 0;
+	}
+}
+
+void intake_drop(struct conn *conn)
+{
+	consume(conn, buf_size(&conn->input));
+}
+
+static bool store(struct conn *conn, const char *bytes, size_t n)
+{
+	if (n == 0)
+		return true;
+	/* A line grows: ask for twice as much, so that moving it stays cheap. */
+	size_t room = n;
+	if (buf_room(&conn->input) < n && conn->need > buf_size(&conn->input) + n)
+		room = conn->need - buf_size(&conn->input);
+	else if (buf_room(&conn->input) < n && buf_size(&conn->input) > n)
+		room = buf_size(&conn->input);
+	if (!reserve(conn, room))
+		return false;
+	memcpy(buf_end(&conn->input), bytes, n);
+	buf_grow(&conn->input, n);
+	return true;
+}
+
+void intake_execute(struct conn *conn)
+{
+	size_t size = buf_size(&conn->input);
+	if (size > 0)
+		consume(conn, session_execute(conn, buf_begin(&conn->input), size));
+}
+
+/* How many of the n new bytes belong to the unfinished command in conn->input. */
+static size_t bytes_wanted(const struct conn *conn, const char *bytes, size_t n)
+{
+	size_t have = buf_size(&conn->input);
+	if (conn->need > have + 1)
+		return conn->need - have < n ? conn->need - have : n;
+	const char *end = memchr(bytes, '\n', n);
+	return end == NULL ? n : (size_t)(end - bytes) + 1;
+}
+
+void intake_take(struct conn *conn, const char *bytes, size_t n)
+{
+	while (n > 0 && conn->state == CONN_OPEN && !conn->is_lost && !conn->is_deaf) {
+		if (buf_size(&conn->input) == 0) {
+			size_t taken = session_execute(conn, bytes, n);
+			bytes += taken;
+			n -= taken;
+			if (n == 0 || conn->is_deaf || conn->state != CONN_OPEN)
+				return;
+			(void)store(conn, bytes, n);
+			return;
+		}
+		size_t wanted = conn->stall != STALL_NONE ? n : bytes_wanted(conn, bytes, n);
+		if (!store(conn, bytes, wanted))
+			return;
+		bytes += wanted;
+		n -= wanted;
+		if (conn->stall == STALL_NONE)
+			intake_execute(conn);
+	}
+}
+
+char *intake_place(struct conn *conn, size_t *n)
+{
+	size_t have = buf_size(&conn->input);
+
+	*n = conn->worker->scratch_size;
+	if (!conn->parser.in_body || conn->need <= have + 1 || conn->is_deaf)
+		return conn->worker->scratch;
+	if (!reserve(conn, conn->need - have))
+		return NULL;
+	*n = conn->need - have;
+	return buf_end(&conn->input);
+}
