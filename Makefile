@@ -4,7 +4,8 @@
 #   make run            a broker with the default configuration, in the foreground
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
 #   make lint           the layout of the code, cppcheck, the rules of the house
-#   make bench          the log alone, as fast as it goes
+#   make planted        faults planted in the log, each of which the tests must find
+#   make bench          the log alone, as fast as it goes; replay beside live delivery
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
 #   make install clean
 #
@@ -99,7 +100,7 @@ CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-s
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check lint bench fuzz install clean
+.PHONY: all run check planted lint bench fuzz install clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -147,8 +148,13 @@ lint:
 	if has shellcheck; then shellcheck packaging/deps.sh .ci/run || bad=1; fi; \
 	tests/run --out $(OUT) lint || bad=1; exit $$bad
 
-bench: $(BENCH)
+bench: all $(BENCH)
 	$(OUT)/bench/bench_log
+	$(if $(wildcard bench/bench_replay.c),$(OUT)/bench/bench_replay $(OUT)/psad)
+
+# Shows that the torture and unit tests find what they are there for: one fault in the log at a time.
+planted:
+	tests/race/planted/run
 
 # What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
 fuzz: $(FUZZ)

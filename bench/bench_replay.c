@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench_replay [PSAD [OPTION ...]]: what those who look back cost those who look on. A daemon of its
- * own (else $PSAD, else build/psad; options go to it) holds a million messages. A publisher at a
- * steady rate stamps its messages, and LIVE subscribers say how old they are on arrival; a reader
- * asks READ > LAST 10 now and then, and how long its answer takes. Meanwhile there is
+ * bench_replay [PSAD]: what those who look back cost those who look on. A daemon of its own (PSAD,
+ * else $PSAD, else build/psad) holds a million messages. A publisher at a steady rate stamps more,
+ * LIVE subscribers say how old they are on arrival; a reader asks READ > LAST 10 now and then, and
+ * how long its answer takes. Beside that there is
  *
- *      nothing    else: what the others are compared with
- *      a copy     two processes that send bytes to each other without psad: what of the rest is
- *                 the machine's doing, which has as many to run then
- *      a replay   of the whole log to one connection, over and over
- *      nosuch     THOUSANDS of READ nosuch LAST 1 waiting on one connection, always
- *      last       one connection that asks READ > LAST 10 again as soon as it is answered
+ *      nothing   what the others are compared with
+ *      a spin    two processes that only count: what the machine's scheduler does to anybody when
+ *                it has as many others to run
+ *      a replay  of the whole log to one connection, over and over
+ *      nosuch    NOSUCH times READ nosuch LAST 1 waiting on one connection, always
+ *      last      a connection that asks READ > LAST 10 again as soon as it is answered
  *
- * The settings take turns, ROUNDS times each; the table shows medians of the rounds' figures. On a
- * machine that others use too the ratios count, and those that the copy does not have as well.
+ * in turn, ROUNDS times each; the table shows medians of the rounds' figures. On a machine that
+ * others use too, ratios count, and only where they stand out from those of the spin.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,19 +36,19 @@ enum {
 	MESSAGES = 1000000, /* in the log before the first round */
 	TOPICS = 1000,      /* that they are spread over */
 	PAYLOAD_SIZE = 64,
-	LIVE = 10, /* subscribers */
-	ROUNDS = 7,
-	ROUND_US = 2000 * 1000,
-	PUBLISH_US = 2000,  /* between two messages */
-	ASK_US = 10 * 1000, /* between two READ > LAST 10 */
-	THOUSANDS = 4000,   /* of READ nosuch LAST 1 under way */
-	CHUNK = 1 << 18,    /* bytes of a load's reads */
-	INPUT = 64 << 10,   /* of one connection's input */
-	SAMPLES = 1 << 14,  /* of a round, at most */
-	STUCK_MS = 30 * 1000,
+	LIVE = 10,
+	NOSUCH = 4000,
+	ROUNDS = 11,
+	ROUND_US = 1200 * 1000,
+	PUBLISH_US = 2000,   /* between two messages */
+	ASK_US = 10 * 1000,  /* between two questions, at least */
+	STUCK_US = 30000000, /* after a round nothing can take so long */
+	SAMPLES = 1 << 14,   /* of a round, at most */
+	INPUT = 64 << 10,    /* bytes of one connection's input */
 };
 
-static const char ask[] = "READ > LAST 10\n";
+static const char last_10[] = "READ > LAST 10\n";
+static uint16_t port;
 
 static void die(const char *what)
 {
@@ -57,54 +56,43 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* ---- the daemon ---- */
-
-static uint16_t port;
-static pid_t daemon_pid;
-
-static void stop_daemon(void)
+static pid_t start_process(void)
 {
-	kill(daemon_pid, SIGTERM);
-	(void)waitpid(daemon_pid, NULL, 0);
+	pid_t pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid == 0)
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* no orphans, however we end */
+	return pid;
 }
 
-static void run_daemon(const char *path, char **options)
+static void stop_process(pid_t pid)
 {
-	char *arguments[64] = {"psad", "-o", "listen.tcp=127.0.0.1:0", "-o",
-	                       "log.retain_bytes=512M"};
-	size_t n = 5;
-
-	while (*options != NULL && n < 63)
-		arguments[n++] = *options++;
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	execv(path, arguments);
-	die(path);
+	if (pid > 0 && kill(pid, SIGTERM) == 0)
+		(void)waitpid(pid, NULL, 0);
 }
 
-/* Its first lines say where it listens; what it says later is dropped with the pipe's other end. */
-static void start_daemon(const char *path, char **options)
+/* Returns its process; the first lines that it says have set `port`. */
+static pid_t start_daemon(const char *path)
 {
 	int ends[2];
 	char line[512];
+	pid_t pid = pipe(ends) == 0 ? start_process() : -1;
 
-	if (pipe(ends) != 0 || (daemon_pid = fork()) < 0)
-		die("fork");
-	if (daemon_pid == 0) {
+	if (pid == 0) {
 		dup2(ends[1], STDERR_FILENO);
-		run_daemon(path, options);
+		execl(path, path, "-o", "listen.tcp=127.0.0.1:0", "-o", "log.retain_bytes=512M",
+		      NULL);
+		_exit(1);
 	}
 	close(ends[1]);
 	FILE *said = fdopen(ends[0], "r");
-	while (port == 0 && fgets(line, sizeof line, said) != NULL) {
-		const char *at = strstr(line, "listening on 127.0.0.1:");
-		if (at != NULL)
-			port = (uint16_t)atoi(strrchr(at, ':') + 1);
-		else
-			fputs(line, stderr);
-	}
+	while (port == 0 && said != NULL && fgets(line, sizeof line, said) != NULL)
+		if (strstr(line, "listening on 127.0.0.1:") != NULL)
+			port = (uint16_t)atoi(strrchr(line, ':') + 1);
 	if (port == 0)
-		exit(1);
-	atexit(stop_daemon);
+		die("the daemon does not say where it listens");
+	return pid;
 }
 
 /* ---- a connection ---- */
@@ -128,13 +116,9 @@ static int connect_to_daemon(void)
 
 static void send_all(int fd, const char *bytes, size_t n)
 {
-	while (n > 0) {
-		ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
-		if (sent < 0)
+	for (ssize_t sent; n > 0; bytes += sent, n -= (size_t)sent)
+		if ((sent = send(fd, bytes, n, MSG_NOSIGNAL)) < 0)
 			die("send");
-		bytes += sent;
-		n -= (size_t)sent;
-	}
 }
 
 static void receive(struct peer *peer)
@@ -148,126 +132,70 @@ static void receive(struct peer *peer)
 	peer->end += (size_t)n;
 }
 
-/* The next whole line, or MSG with its payload; its first byte and how many. NULL: not yet. */
-static const char *next_item(struct peer *peer, size_t *n)
+/* The next line that has come, or NULL. Payloads hold no LF here: each is a line of its own. */
+static const char *next_line(struct peer *peer)
 {
-	const char *at = peer->input + peer->begin;
-	size_t here = peer->end - peer->begin;
-	const char *lf = memchr(at, '\n', here);
+	const char *line = peer->input + peer->begin;
+	const char *lf = memchr(line, '\n', peer->end - peer->begin);
 
 	if (lf == NULL)
 		return NULL;
-	*n = (size_t)(lf - at) + 1;
-	if (strncmp(at, "MSG ", 4) == 0) {
-		const char *size = memrchr(at, ' ', *n);
-		*n += (size_t)atoi(size + 1) + 1;
-	}
-	if (*n > here)
-		return NULL;
-	peer->begin += *n;
-	return at;
+	peer->begin += (size_t)(lf - line) + 1;
+	return line;
 }
 
-/* Waits for a line that begins so. */
-static void expect(struct peer *peer, const char *word)
+/* Asks, and waits for the line that begins so. */
+static void ask(struct peer *peer, const char *question, const char *answer)
 {
-	size_t n;
-	for (;;) {
-		const char *item = next_item(peer, &n);
-		if (item == NULL)
+	const char *line;
+
+	send_all(peer->fd, question, strlen(question));
+	while ((line = next_line(peer)) == NULL || strncmp(line, answer, strlen(answer)) != 0)
+		if (line == NULL)
 			receive(peer);
-		else if (strncmp(item, word, strlen(word)) == 0)
-			return;
-	}
-}
-
-static void open_peer(struct peer *peer, const char *request, const char *answer)
-{
-	peer->fd = connect_to_daemon();
-	send_all(peer->fd, request, strlen(request));
-	expect(peer, answer);
 }
 
 static void fill_log(struct peer *peer)
 {
-	char batch[100 * 128];
+	FILE *stream = fdopen(dup(peer->fd), "w");
 
-	for (int done = 0; done < MESSAGES;) {
-		size_t n = 0;
-		for (int i = 0; i < 100; i++, done++)
-			n += (size_t)sprintf(batch + n, "PUB fill.%d %0*d\n", done % TOPICS,
-			                     PAYLOAD_SIZE, done);
-		send_all(peer->fd, batch, n);
-	}
-	send_all(peer->fd, "PING\n", 5);
-	expect(peer, "PONG ");
+	for (int i = 0; i < MESSAGES && stream != NULL; i++)
+		fprintf(stream, "PUB fill.%d %0*d\n", i % TOPICS, PAYLOAD_SIZE, i);
+	if (stream == NULL || fclose(stream) != 0)
+		die("filling the log");
+	ask(peer, "PING\n", "PONG ");
 }
 
 /* ---- loads: processes of their own ---- */
 
-/* What a load has got through, shared with it. */
-static struct progress {
-	uint64_t bytes;
-	uint64_t lines;
-} * progress;
+static volatile uint64_t *progress; /* bytes or answers that the load, its one writer, has had */
 
-static char chunk[CHUNK];
-
-/* Bytes that are only thrown away cost least of the machine; where they count they are looked at. */
-static ssize_t swallow(int fd, int flags)
+static void load_spin(void)
 {
-	ssize_t n = recv(fd, chunk, sizeof chunk, flags);
-	if (n <= 0)
-		_exit(1);
-	__atomic_fetch_add(&progress->bytes, (uint64_t)n, __ATOMIC_RELAXED);
-	return n;
-}
-
-static uint64_t swallow_lines(int fd)
-{
-	ssize_t n = swallow(fd, 0);
-	uint64_t lines = 0;
-	for (const char *at = chunk; (at = memchr(at, '\n', (size_t)(chunk + n - at))) != NULL;
-	     at++)
-		lines++;
-	__atomic_fetch_add(&progress->lines, lines, __ATOMIC_RELAXED);
-	return lines;
-}
-
-static void load_copy(void)
-{
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
-		_exit(1);
-	pid_t child = fork();
-	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			send_all(ends[0], chunk, sizeof chunk);
-	}
+	(void)start_process();
 	for (;;)
-		(void)swallow(ends[1], 0);
+		++*progress;
 }
 
 static void load_replay(void)
 {
 	int fd = connect_to_daemon();
-	for (int i = 0; i < 1000; i++) /* one after the other, more than a round can take */
+
+	for (int i = 0; i < 1000; i++) /* more than a round can take */
 		send_all(fd, "READ > AFTER 0\n", 15);
-	for (;;)
-		(void)swallow(fd, MSG_TRUNC);
+	/* What comes is thrown away unseen: what is measured runs on the same CPUs. */
+	for (ssize_t n; (n = recv(fd, NULL, 1 << 20, MSG_TRUNC)) > 0;)
+		*progress += (uint64_t)n;
 }
 
 static void load_nosuch(void)
 {
-	int fd = connect_to_daemon();
-	uint64_t asked = 0, answered = 0;
+	struct peer peer = {.fd = connect_to_daemon()};
 
-	for (;;) {
-		for (; asked < answered + THOUSANDS; asked++)
-			send_all(fd, "READ nosuch LAST 1\n", 19);
-		answered += swallow_lines(fd);
+	for (int waiting = 0;; waiting--, ++*progress) {
+		for (; waiting < NOSUCH; waiting++)
+			send_all(peer.fd, "READ nosuch LAST 1\n", 19);
+		ask(&peer, "", "END ");
 	}
 }
 
@@ -275,129 +203,99 @@ static void load_last(void)
 {
 	struct peer peer = {.fd = connect_to_daemon()};
 
-	for (;;) {
-		send_all(peer.fd, ask, sizeof ask - 1);
-		expect(&peer, "END ");
-		__atomic_fetch_add(&progress->lines, 1, __ATOMIC_RELAXED);
-		__atomic_fetch_add(&progress->bytes, 1, __ATOMIC_RELAXED);
-	}
+	for (;; ++*progress)
+		ask(&peer, last_10, "END ");
 }
+
+static const struct setting {
+	const char *name;
+	void (*load)(void);
+	const char *unit; /* of its progress */
+	double units;
+} settings[] = {
+	{"nothing", NULL, "", 1},
+	{"a spin", load_spin, "M/s", 1e6},
+	{"a replay", load_replay, "MB/s", 1e6},
+	{"nosuch", load_nosuch, "answers/s", 1},
+	{"last", load_last, "answers/s", 1},
+};
+enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static pid_t start_load(void (*load)(void))
 {
-	*progress = (struct progress){.bytes = 0};
+	*progress = 0;
 	if (load == NULL)
 		return 0;
-	pid_t pid = fork();
-	if (pid < 0)
-		die("fork");
+	pid_t pid = start_process();
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		load();
+		_exit(1);
 	}
-	while (__atomic_load_n(&progress->bytes, __ATOMIC_RELAXED) == 0) {
+	for (; *progress == 0; usleep(1000))
 		if (waitpid(pid, NULL, WNOHANG) != 0)
 			die("a load ended");
-		usleep(1000);
-	}
 	return pid;
 }
 
 /* ---- a round ---- */
 
 enum kind { MESSAGE, ANSWER, KINDS };
-enum { P50, P99, WORST, FIGURES };
+enum { P50, P99, MOST, FIGURES };
 
 static struct peer live[LIVE], publisher, asker;
-static struct {
-	uint32_t us[SAMPLES];
-	size_t count;
-} samples[KINDS];
+static double samples[KINDS][SAMPLES]; /* microseconds */
+static size_t counts[KINDS];
 static uint64_t asked_us; /* when the asker asked; 0: it has its answer */
+static double results[SETTINGS][KINDS][FIGURES][ROUNDS], rates[SETTINGS][ROUNDS];
 
 static void note(enum kind kind, uint64_t since_us)
 {
-	if (samples[kind].count < SAMPLES)
-		samples[kind].us[samples[kind].count++] = (uint32_t)(clock_mono_us() - since_us);
-}
-
-static void publish(void)
-{
-	char text[128];
-	int n = sprintf(text, "PUB live %0*" PRIu64 "\n", PAYLOAD_SIZE, clock_mono_us());
-	send_all(publisher.fd, text, (size_t)n);
+	if (counts[kind] < SAMPLES)
+		samples[kind][counts[kind]++] = (double)(clock_mono_us() - since_us);
 }
 
 static void hear(struct peer *peer)
 {
-	const char *item;
-	size_t n;
-
 	receive(peer);
-	while ((item = next_item(peer, &n)) != NULL)
-		note(MESSAGE, strtoull(item + n - PAYLOAD_SIZE - 1, NULL, 10));
-}
-
-static void hear_answer(void)
-{
-	const char *item;
-	size_t n;
-
-	receive(&asker);
-	while ((item = next_item(&asker, &n)) != NULL)
-		if (strncmp(item, "END ", 4) == 0) {
+	for (const char *line; (line = next_line(peer)) != NULL;) {
+		if (peer != &asker && *line == '0') /* a payload, else the line before it */
+			note(MESSAGE, strtoull(line, NULL, 10));
+		if (peer == &asker && *line == 'E') {
 			note(ANSWER, asked_us);
 			asked_us = 0;
 		}
+	}
 }
 
-/* Publishes and asks when it is time, listens in between; at the end until nothing is owed. */
+/* Publishes and asks when it is time, listens in between; then until nothing is owed. */
 static void run_round(void)
 {
 	struct pollfd fds[LIVE + 1];
 	uint64_t next_us = clock_mono_us(), end_us = next_us + ROUND_US, ask_us = next_us;
-	size_t published = 0;
+	size_t owed = 0;
 
-	for (int i = 0; i < LIVE; i++)
-		fds[i] = (struct pollfd){.fd = live[i].fd, .events = POLLIN};
-	fds[LIVE] = (struct pollfd){.fd = asker.fd, .events = POLLIN};
-	samples[MESSAGE].count = samples[ANSWER].count = 0;
-	while (next_us < end_us || asked_us != 0 || samples[MESSAGE].count < published * LIVE) {
+	for (int i = 0; i <= LIVE; i++)
+		fds[i] = (struct pollfd){.fd = i < LIVE ? live[i].fd : asker.fd, .events = POLLIN};
+	counts[MESSAGE] = counts[ANSWER] = 0;
+	while (next_us < end_us || asked_us != 0 || counts[MESSAGE] < owed) {
 		uint64_t now_us = clock_mono_us();
-		for (; next_us <= now_us && next_us < end_us; next_us += PUBLISH_US, published++)
-			publish();
+		for (; next_us <= now_us && next_us < end_us; next_us += PUBLISH_US, owed += LIVE)
+			dprintf(publisher.fd, "PUB live %0*" PRIu64 "\n", PAYLOAD_SIZE,
+			        clock_mono_us());
 		if (asked_us == 0 && now_us >= ask_us && now_us < end_us) {
 			asked_us = clock_mono_us();
-			send_all(asker.fd, ask, sizeof ask - 1);
-			ask_us = now_us + ASK_US;
+			ask_us = asked_us + ASK_US;
+			send_all(asker.fd, last_10, sizeof last_10 - 1);
 		}
-		uint64_t wait_us = next_us > now_us && next_us < end_us ? next_us - now_us : 1000;
-		struct timespec timeout = {.tv_nsec = (long)wait_us * 1000};
-		if (now_us > end_us + STUCK_MS * 1000ULL)
+		uint64_t wait_us = next_us > now_us ? next_us - now_us : 1;
+		const struct timespec timeout = {.tv_nsec = (long)wait_us * 1000};
+		if (ppoll(fds, LIVE + 1, &timeout, NULL) < 0 || now_us > end_us + STUCK_US)
 			die("messages or answers are missing");
-		if (ppoll(fds, LIVE + 1, &timeout, NULL) < 0)
-			die("ppoll");
-		for (int i = 0; i < LIVE; i++)
+		for (int i = 0; i <= LIVE; i++)
 			if (fds[i].revents != 0)
-				hear(&live[i]);
-		if (fds[LIVE].revents != 0)
-			hear_answer();
+				hear(i < LIVE ? &live[i] : &asker);
 	}
 }
-
-/* ---- settings ---- */
-
-static const struct setting {
-	const char *name;
-	void (*load)(void);
-} settings[] = {
-	{"nothing", NULL},       {"a copy", load_copy}, {"a replay", load_replay},
-	{"nosuch", load_nosuch}, {"last", load_last},
-};
-enum { SETTINGS = sizeof settings / sizeof *settings };
-
-static double results[SETTINGS][KINDS][FIGURES][ROUNDS];
-static double rates[SETTINGS][2][ROUNDS]; /* MB and lines a second that the load got through */
 
 static int compare(const void *a, const void *b)
 {
@@ -405,34 +303,22 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int compare_us(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return (x > y) - (x < y);
-}
-
 static void measure(int setting, int round)
 {
 	pid_t load = start_load(settings[setting].load);
-	uint64_t begin_us = clock_mono_us();
-	struct progress before = *progress;
+	uint64_t begin_us = clock_mono_us(), before = *progress;
 
 	run_round();
 	double seconds = (double)(clock_mono_us() - begin_us) / 1e6;
-	rates[setting][0][round] = (double)(progress->bytes - before.bytes) / 1e6 / seconds;
-	rates[setting][1][round] = (double)(progress->lines - before.lines) / seconds;
-	if (load > 0) {
-		kill(load, SIGKILL);
-		(void)waitpid(load, NULL, 0);
-	}
+	rates[setting][round] = (double)(*progress - before) / settings[setting].units / seconds;
+	stop_process(load);
 	for (int kind = 0; kind < KINDS; kind++) {
-		uint32_t *us = samples[kind].us;
-		size_t n = samples[kind].count;
-		double(*result)[ROUNDS] = results[setting][kind];
-		qsort(us, n, sizeof *us, compare_us);
+		double(*result)[ROUNDS] = results[setting][kind], *us = samples[kind];
+		size_t n = counts[kind];
+		qsort(us, n, sizeof *us, compare);
 		result[P50][round] = us[n / 2];
 		result[P99][round] = us[n * 99 / 100];
-		result[WORST][round] = us[n - 1];
+		result[MOST][round] = us[n - 1];
 	}
 }
 
@@ -444,48 +330,41 @@ static double median(double *of_rounds)
 
 static void print_table(enum kind kind, const char *what)
 {
-	double base[FIGURES];
+	double base[FIGURES] = {0}, now[FIGURES];
 
-	printf("\n%-26s %8s %8s %8s   %s\n", what, "p50 us", "p99 us", "max us",
-	       "x nothing: p50, p99, max");
+	printf("\n%-24s %8s %8s %8s     to nothing: %5s %7s %7s\n", what, "p50 us", "p99 us",
+	       "max us", "p50", "p99", "max");
 	for (int i = 0; i < SETTINGS; i++) {
-		double now[FIGURES];
 		for (int figure = 0; figure < FIGURES; figure++) {
 			now[figure] = median(results[i][kind][figure]);
-			if (i == 0)
-				base[figure] = now[figure];
+			base[figure] = i == 0 ? now[figure] : base[figure];
 		}
-		printf("beside %-19s %8.0f %8.0f %8.0f   %8.2f %8.2f %8.2f\n", settings[i].name,
-		       now[P50], now[P99], now[WORST], now[P50] / base[P50], now[P99] / base[P99],
-		       now[WORST] / base[WORST]);
+		printf("beside %-17s %8.0f %8.0f %8.0f     %15.2fx %6.2fx %6.2fx\n",
+		       settings[i].name, now[P50], now[P99], now[MOST], now[P50] / base[P50],
+		       now[P99] / base[P99], now[MOST] / base[MOST]);
 	}
 }
 
 static void print_machine(const char *path)
 {
 	struct utsname system;
-	double load[1] = {-1};
+	double load = -1;
 
 	(void)uname(&system);
-	(void)getloadavg(load, 1);
-	printf("# %ld cpus, %s %s %s, load %.1f before the start, %s\n",
-	       sysconf(_SC_NPROCESSORS_ONLN), system.sysname, system.release, system.machine,
-	       load[0], path);
-	printf("# %d messages of %d bytes; %d live subscribers, %d messages/s, READ > LAST 10 up to "
-	       "%d times/s; medians of %d rounds of %d ms\n",
-	       MESSAGES, PAYLOAD_SIZE, LIVE, 1000000 / PUBLISH_US, 1000000 / ASK_US, ROUNDS,
-	       ROUND_US / 1000);
-	fflush(stdout);
+	(void)getloadavg(&load, 1);
+	printf("# %ld cpus, %s %s %s, load %.1f before the start; %s\n"
+	       "# %d messages of %d bytes, %d subscribers; medians of %d rounds of %d ms\n",
+	       sysconf(_SC_NPROCESSORS_ONLN), system.sysname, system.release, system.machine, load,
+	       path, MESSAGES, PAYLOAD_SIZE, LIVE, ROUNDS, ROUND_US / 1000);
 }
 
 int main(int argc, char **argv)
 {
 	const char *path = argc > 1 ? argv[1] : getenv("PSAD");
 
-	if (path == NULL)
-		path = "build/psad";
+	path = path == NULL ? "build/psad" : path;
 	if (access(path, X_OK) != 0) {
-		printf("bench_replay: skipped: there is no daemon at %s\n", path);
+		printf("bench_replay: skipped: there is no daemon at %s (make builds it)\n", path);
 		return 0;
 	}
 	progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -493,22 +372,25 @@ int main(int argc, char **argv)
 	if (progress == MAP_FAILED)
 		die("mmap");
 	print_machine(path);
-	start_daemon(path, argc > 1 ? argv + 2 : argv + 1);
-	open_peer(&publisher, "ACKS OFF\n", "OK");
-	uint64_t begin_us = clock_mono_us();
+	pid_t daemon = start_daemon(path);
+	publisher.fd = connect_to_daemon();
+	ask(&publisher, "ACKS OFF\n", "OK");
 	fill_log(&publisher);
-	printf("# filled in %.1f s\n", (double)(clock_mono_us() - begin_us) / 1e6);
-	fflush(stdout);
-	open_peer(&asker, ask, "END ");
-	for (int i = 0; i < LIVE; i++)
-		open_peer(&live[i], "SUB live\n", "OK ");
+	for (int i = 0; i < LIVE; i++) {
+		live[i].fd = connect_to_daemon();
+		ask(&live[i], "SUB live\n", "OK ");
+	}
+	asker.fd = connect_to_daemon();
 	for (int round = 0; round < ROUNDS; round++)
 		for (int i = 0; i < SETTINGS; i++)
 			measure(i, round);
-	print_table(MESSAGE, "live message");
-	print_table(ANSWER, "answer to READ > LAST 10");
-	printf("\nwhat went on meanwhile: a copy %.0f MB/s, a replay %.0f MB/s, nosuch %.0f "
-	       "answers/s, last %.0f answers/s\n",
-	       median(rates[1][0]), median(rates[2][0]), median(rates[3][1]), median(rates[4][1]));
+	print_table(MESSAGE, "live messages");
+	print_table(ANSWER, "answers to READ > LAST 10");
+	printf("\nmeanwhile:");
+	for (int i = 1; i < SETTINGS; i++)
+		printf("%s %s %.0f %s", i > 1 ? "," : "", settings[i].name, median(rates[i]),
+		       settings[i].unit);
+	printf("\n");
+	stop_process(daemon);
 	return 0;
 }

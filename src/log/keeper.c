@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -21,6 +22,7 @@ enum {
 	POLLS_PER_PASS = 4,      /* ck_epoch needs two or three to come round */
 	SPARE_BYTES = 512 << 10, /* what should be ready behind the tail, at least one segment */
 	SPARES_MAX = 2,          /* so that the bound holds: see max_bytes() */
+	FREE_MAX = 4,            /* segments kept for reuse */
 	TRIM_MIN = 64 << 10,     /* an unused middle smaller than this is not worth a system call */
 };
 
@@ -97,8 +99,10 @@ static void segment_is_free(struct epoch_deferred *deferred, void *context)
 
 	keeper->grace_count--;
 	keeper->other_bytes -= segment->counted_bytes;
-	/* Many that were trimmed, or a limit that was lowered: what is above the bound goes. */
-	if (keeper->chain_bytes + keeper->other_bytes + segment->size > max_bytes(keeper)) {
+	/* Many that were trimmed, or a limit that was lowered: what is above the bound goes, and
+	 * more than the next roll or two can use is not worth keeping. */
+	if (keeper->free_count >= FREE_MAX ||
+	    keeper->chain_bytes + keeper->other_bytes + segment->size > max_bytes(keeper)) {
 		segment_free(segment);
 		return;
 	}
@@ -423,7 +427,13 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options)
 	if (build_chain(keeper) != 0)
 		goto fail;
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
-	if (pthread_create(&keeper->thread, NULL, keep, keeper) != 0)
+	sigset_t all, before;
+	/* Signals are the main thread's alone. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(&keeper->thread, NULL, keep, keeper);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error != 0)
 		goto fail_chain;
 	return keeper;
 fail_chain:

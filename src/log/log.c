@@ -115,6 +115,8 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 			done += claim.count;
 			continue;
 		case CLAIM_FULL:
+			/* Only the caller's fault: a message that not even an empty one holds. [O4] */
+			assert(state_entries(atomic64_load_acquire(&tail->state)) > 0);
 			segment_seal(tail);
 			break;
 		case CLAIM_SEALED:
@@ -233,8 +235,9 @@ const char *block_topic(const struct block *block, uint32_t i)
 
 uint64_t log_find_time(struct log *log, uint64_t time_us)
 {
-	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
+	/* The head first: what the directory then lacks is newer than any message looked at. */
 	uint64_t head = log_head(log);
+	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
 	size_t low = 0, high = directory->count;
 
 	/* The last segment whose first message is older: what is sought begins in it or behind. */

@@ -13,7 +13,6 @@
 struct wake {
 	_Alignas(CACHE_LINE) struct ck_ec64 count;
 	_Alignas(CACHE_LINE) struct ck_ec_ops ops; /* first in its line: wake_all finds us by it */
-	struct ck_ec_mode mode;
 	uint64_t rings;
 	size_t sleeper_count, max_sleepers;
 	struct sleeper *sleepers[];
@@ -62,6 +61,12 @@ static void wake_all(const struct ck_ec_ops *ops, const uint64_t *word)
 	}
 }
 
+/* Any thread rings: ck_ec's mode for a single producer is a trick for one. */
+static struct ck_ec_mode mode_of(const struct wake *wake)
+{
+	return (struct ck_ec_mode){.ops = &wake->ops, .single_producer = false};
+}
+
 struct wake *wake_new(size_t max_sleepers)
 {
 	size_t size = sizeof(struct wake) + max_sleepers * sizeof(struct sleeper *);
@@ -77,7 +82,6 @@ struct wake *wake_new(size_t max_sleepers)
 		.max_sleepers = max_sleepers,
 	};
 	ck_ec64_init(&wake->count, 0);
-	wake->mode = (struct ck_ec_mode){.ops = &wake->ops, .single_producer = false};
 	return wake;
 }
 
@@ -108,7 +112,8 @@ static int has_turned(const struct ck_ec_wait_state *state, struct timespec *dea
 bool wake_wait(struct wake *wake, struct sleeper *sleeper, uint64_t seen)
 {
 	sleeper->has_turned = false;
-	(void)ck_ec64_wait_pred(&wake->count, &wake->mode, seen, has_turned, sleeper, NULL);
+	const struct ck_ec_mode mode = mode_of(wake);
+	(void)ck_ec64_wait_pred(&wake->count, &mode, seen, has_turned, sleeper, NULL);
 	return sleeper->has_turned;
 }
 
@@ -121,7 +126,8 @@ void wake_stir(struct sleeper *sleeper)
 
 void wake_ring(struct wake *wake)
 {
-	ck_ec64_inc(&wake->count, &wake->mode);
+	const struct ck_ec_mode mode = mode_of(wake);
+	ck_ec64_inc(&wake->count, &mode);
 }
 
 uint64_t wake_rings(const struct wake *wake)

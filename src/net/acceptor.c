@@ -19,7 +19,8 @@
 
 enum {
 	ACCEPTS_PER_TURN = 64, /* so that a storm does not keep main from its signals */
-	PAUSE_MS = 100,
+	PAUSE_MS = 100,        /* when descriptors are used up */
+	FULL_PAUSE_MS = 10,    /* when no worker has taken what was handed to it */
 	LISTENERS_MAX = 64,
 };
 
@@ -43,6 +44,8 @@ struct acceptor {
 	size_t listener_count;
 	struct event *pause_event;
 	int reserve; /* a descriptor to be spent when there is no other; -1: spent */
+	struct handoff_item pending; /* no worker had room for it */
+	bool has_pending;
 	struct counters counters;
 };
 
@@ -100,22 +103,25 @@ static struct worker *choose_worker(struct acceptor *acceptor)
 	return best;
 }
 
-/* Gives the socket to a worker; with a refusal it is not counted. */
-static void give(struct acceptor *acceptor, const struct handoff_item *item)
+/* Tries to give the pending socket to a worker. False: they all have a thousand waiting. */
+static bool give_pending(struct acceptor *acceptor)
+{
+	if (acceptor->has_pending && !worker_give(choose_worker(acceptor), &acceptor->pending))
+		return false;
+	acceptor->has_pending = false;
+	return true;
+}
+
+/* Gives the socket to a worker, now or soon; with a refusal it is not counted. False: soon. */
+static bool give(struct acceptor *acceptor, const struct handoff_item *item)
 {
 	if (item->refusal[0] != '\0')
 		atomic64_count(&acceptor->counters.rejected_total, 1);
 	else
 		atomic64_add(&acceptor->hub->connections, 1);
-	if (worker_give(choose_worker(acceptor), item))
-		return;
-	/* A thousand wait for this worker already. */
-	close(item->fd);
-	if (item->refusal[0] == '\0') {
-		atomic64_add(&acceptor->hub->connections, -(uint64_t)1);
-		peers_leave(acceptor->hub->peers, &item->peer);
-		atomic64_count(&acceptor->counters.rejected_total, 1);
-	}
+	acceptor->pending = *item;
+	acceptor->has_pending = true;
+	return give_pending(acceptor);
 }
 
 /* Fills in the refusal where there may be no more connections, else counts the peer. */
@@ -158,9 +164,9 @@ static void open_reserve(struct acceptor *acceptor)
 		acceptor->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void pause_accepting(struct acceptor *acceptor)
+static void pause_accepting(struct acceptor *acceptor, int pause_ms)
 {
-	const struct timeval pause = {.tv_usec = PAUSE_MS * 1000};
+	const struct timeval pause = {.tv_usec = pause_ms * 1000};
 	set_accepting(acceptor, false);
 	event_add(acceptor->pause_event, &pause);
 }
@@ -171,8 +177,10 @@ static void on_pause_over(int fd, short what, void *context)
 	(void)fd;
 	(void)what;
 	open_reserve(acceptor);
-	if (acceptor->reserve < 0)
-		pause_accepting(acceptor);
+	if (!give_pending(acceptor))
+		pause_accepting(acceptor, FULL_PAUSE_MS);
+	else if (acceptor->reserve < 0)
+		pause_accepting(acceptor, PAUSE_MS);
 	else
 		set_accepting(acceptor, true);
 }
@@ -193,10 +201,10 @@ static void run_out(struct acceptor *acceptor, struct listener *listener, int er
 			snprintf(item.refusal, sizeof item.refusal,
 			         "ERR too-many open files (limits.max_connections is above what "
 			         "the system allows); the connection closes\n");
-			give(acceptor, &item);
+			(void)give(acceptor, &item);
 		}
 	}
-	pause_accepting(acceptor);
+	pause_accepting(acceptor, PAUSE_MS);
 }
 
 static void on_connection(int fd, short what, void *context)
@@ -222,7 +230,10 @@ static void on_connection(int fd, short what, void *context)
 		tune(acceptor, item.fd, item.is_unix);
 		item.peer = peer_key_of((const struct sockaddr *)&address);
 		admit(acceptor, &item);
-		give(acceptor, &item);
+		if (!give(acceptor, &item)) {
+			pause_accepting(acceptor, FULL_PAUSE_MS);
+			return;
+		}
 	}
 }
 
@@ -399,6 +410,8 @@ void acceptor_free(struct acceptor *acceptor)
 		event_free(acceptor->pause_event);
 	if (acceptor->reserve >= 0)
 		close(acceptor->reserve);
+	if (acceptor->has_pending)
+		close(acceptor->pending.fd);
 	free(acceptor);
 }
 

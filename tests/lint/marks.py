@@ -13,7 +13,7 @@ FOLDERS = ["src", "bench", "tests", "packaging", ".ci"]
 SOURCES = {".c", ".h", ".py", ".sh", ".pl", ".js", ".go", ".java", ""}
 LICENCE = "SPDX-License-Identifier: MIT"
 LICENCE_LINES = 5  # it stands at the top
-MARKS = re.compile("|".join(rf"\b{mark}\b" for mark in ("TO" "DO", "FIX" "ME", "X" "XX", "HA" "CK")))
+MARKS = re.compile("|".join([r"\bTO" r"DO\b", r"\bFIX" r"ME\b", r"\bX" r"XX\b", r"\bHA" r"CK\b"]))
 
 
 def check(path):

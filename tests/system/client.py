@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 SMALL = os.environ.get("PSAD_TEST_SCALE") == "small"
 FLAVOUR = os.environ.get("PSAD_FLAVOUR", "")
-DEADLINE = 90 if SMALL or FLAVOUR in ("asan", "tsan") else 30
+DEADLINE = int(os.environ.get("PSAD_TEST_DEADLINE", 90 if SMALL or FLAVOUR in ("asan", "tsan") else 30))
 
 
 def scaled(count):

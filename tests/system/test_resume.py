@@ -457,7 +457,7 @@ def test_resuming_where_retention_is_just_passing_is_exact(broker, patterns):
     taken = []
     with publishing(b, TOPICS, publishers=2, size=200) as messages:
         wait_until(lambda: b.info()["first"] > 1, "retention is at work")
-        for n in range(scaled(200)):
+        for n in range(scaled(80)):
             after = b.info()["first"] + randomly.randrange(-5, 300)
             after = max(0, min(after, b.head()))
             if n % 2:
