@@ -66,11 +66,13 @@ PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 ifneq ($(.SHELLSTATUS),0)
 $(error a library is missing; packaging/deps.sh build installs it)
 endif
+LIBRARIES := $(shell for p in $(PACKAGES); do echo "$$p $$(pkg-config --modversion $$p)"; done)
 CORE_LIBS := $(shell pkg-config --libs $(CORE_PACKAGES))
 LIBS := $(shell pkg-config --libs $(PACKAGES))
 endif
 
 COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -Isrc -DPSAD_VERSION='"$(VERSION)"' \
+	-DPSAD_LIBRARIES='"$(LIBRARIES)"' \
 	-DWITH_SYSTEMD=$(if $(filter yes,$(WITH_SYSTEMD)),1,0) $(WARNINGS) -g -pthread \
 	$(flavour.$(FLAVOUR)) $(PACKAGE_CFLAGS) $(CFLAGS)
 LINK = $(CC) -pthread $(flavour.$(FLAVOUR)) $(link.$(FLAVOUR)) -Wl,--as-needed $(LDFLAGS)

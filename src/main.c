@@ -30,8 +30,8 @@ static const char usage[] =
 
 static void print_version(void)
 {
-	printf("psad %s\nlibevent %s\n%s\nsystemd %s\n", PSAD_VERSION, event_get_version(),
-	       topic_hash_library(), WITH_SYSTEMD ? "yes" : "no");
+	printf("psad %s\nbuilt with %s\nruns with libevent %s, %s\n", PSAD_VERSION, PSAD_LIBRARIES,
+	       event_get_version(), topic_hash_library());
 }
 
 struct arguments {

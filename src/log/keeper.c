@@ -215,6 +215,7 @@ static void examine_sealed(struct keeper *keeper, uint64_t head)
 		    base + state_entries(state) > head + 1)
 			return;
 		trim(keeper, segment, state);
+		segment_build_filter(segment, state_entries(state));
 		keeper->examined = base + state_entries(state);
 	}
 }

@@ -19,6 +19,7 @@
  * [O10] hub.phase: the server publishes (release) the phase with drain_head; workers acquire it.
  * [O11] handoff.put_count: an item stands in its slot (release) before the worker takes it (acquire).
  * [O12] handoff.taken_count: an item has been read (release) before its slot is used again (acquire).
+ * [O13] segment.has_filter: the keeper has filled the filter in (release); readers ask it (acquire).
  */
 #include "log/log.h"
 
@@ -225,6 +226,12 @@ enum block_verdict log_block_back(struct log *log, uint64_t id, struct block *bl
 	                        .index = begin,
 	                        .count = index - begin + 1};
 	return BLOCK_HERE;
+}
+
+uint64_t block_segment_last(const struct block *block)
+{
+	uint64_t state = atomic64_load_acquire(&block->segment->state); /* [O4] */
+	return block->first - block->index + state_entries(state) - 1;
 }
 
 const char *block_topic(const struct block *block, uint32_t i)

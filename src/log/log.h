@@ -96,6 +96,12 @@ static inline const struct entry *block_entry(const struct block *block, uint32_
 {
 	return segment_entry(block->segment, block->index + i);
 }
+/* The ids of the segment that the block is of: to pass it by as a whole. */
+static inline uint64_t block_segment_first(const struct block *block)
+{
+	return block->first - block->index;
+}
+uint64_t block_segment_last(const struct block *block);
 /* Where entry i's topic stands; entry_topic_size() bytes. */
 const char *block_topic(const struct block *block, uint32_t i);
 

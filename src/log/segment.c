@@ -56,6 +56,7 @@ void segment_reset(struct segment *segment, uint32_t max_entries)
 	atomic64_store_relaxed(&segment->base, SEGMENT_NO_BASE);
 	atomic_store_pointer_release(&segment->next, NULL); /* [O3] */
 	atomic64_store_relaxed(&segment->state, 0);
+	atomic32_store_relaxed(&segment->has_filter, 0);
 }
 
 enum claim_verdict segment_claim(struct segment *segment, const struct message *messages, size_t n,
@@ -117,6 +118,37 @@ void segment_commit(struct segment *segment, struct message *messages, const str
 		/* [O1] release: whoever sees the commit sees the frame and the entry. */
 		atomic64_store_release(&entry->commit, id ^ segment->secret);
 	}
+}
+
+/* The word of the filter and the bit in it, of the probe that takes these bits of the hash. */
+static uint64_t *filter_word(const struct segment *segment, uint32_t probe)
+{
+	uint64_t *words = (uint64_t *)(void *)(segment->map + FILTER_OFFSET);
+	return &words[probe % FILTER_BITS / 64];
+}
+
+static uint64_t filter_bit(uint32_t probe)
+{
+	return 1ULL << (probe % 64);
+}
+
+void segment_build_filter(struct segment *segment, uint32_t entries)
+{
+	memset(segment->map + FILTER_OFFSET, 0, FILTER_BITS / 8);
+	for (uint32_t i = 0; i < entries; i++) {
+		uint32_t hash = segment_entry(segment, i)->topic_hash;
+		*filter_word(segment, hash) |= filter_bit(hash);
+		*filter_word(segment, hash >> 14) |= filter_bit(hash >> 14);
+	}
+	atomic32_store_release(&segment->has_filter, 1); /* [O13] */
+}
+
+bool segment_may_hold(const struct segment *segment, uint32_t topic_hash)
+{
+	if (atomic32_load_acquire(&segment->has_filter) == 0) /* [O13] */
+		return true;
+	return (*filter_word(segment, topic_hash) & filter_bit(topic_hash)) != 0 &&
+	       (*filter_word(segment, topic_hash >> 14) & filter_bit(topic_hash >> 14)) != 0;
 }
 
 void segment_seal(struct segment *segment)

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,13 +72,18 @@ static void choose_timer(struct conn *conn, bool had_traffic)
 
 	if (conn->state == CONN_LINGERING)
 		kind = TIMER_LINGER;
+	else if (conn->state == CONN_FINISHING || conn->state == CONN_FLUSHING)
+		kind = TIMER_PROGRESS;
+	else if (conn->saw_eof)
+		kind = TIMER_PEER;
 	else if (conn->state == CONN_OPEN && in_body && !conn->saw_eof && conn->stall == STALL_NONE)
 		kind = TIMER_PUT;
 	else if (is_idle_timed(conn))
 		kind = TIMER_IDLE;
 	/* Each body has the whole time to itself. */
 	bool is_another_body = kind == TIMER_PUT && conn->timer_mark != conn->executed;
-	if (kind != conn->timer || is_another_body || (kind == TIMER_IDLE && had_traffic))
+	bool is_renewed = had_traffic && (kind == TIMER_IDLE || kind == TIMER_PROGRESS);
+	if (kind != conn->timer || is_another_body || is_renewed)
 		worker_set_timer(conn->worker, conn, kind);
 	conn->timer_mark = conn->executed;
 }
@@ -242,6 +248,10 @@ static enum flush_verdict flush_once(struct conn *conn)
 	if (n < 0)
 		return FLUSH_LOST;
 	output_sent(output, rest_size, (size_t)n);
+	/* What is left of a rest in the log is kept from here on where it is small enough. */
+	if (output->rest_id != 0 &&
+	    output_keep_rest(output, (const char *)iov[0].iov_base + n, rest_size - (size_t)n) != 0)
+		return FLUSH_LOST;
 	return (size_t)n == rest_size + ready ? FLUSH_DONE : FLUSH_BLOCKED;
 }
 
@@ -397,7 +407,10 @@ static void on_readable(int fd, short what, void *context)
 		return;
 	}
 	/* What is left in the socket is there at the next turn. */
-	while (wants_input(conn) && taken < CONN_READ_BYTES && worker->read_left > 0) {
+	if (worker->read_end_us == 0)
+		worker->read_end_us = clock_mono_us() + TURN_READ_US;
+	while (wants_input(conn) && taken < CONN_READ_BYTES && worker->read_left > 0 &&
+	       (conn->state == CONN_LINGERING || clock_mono_us() < worker->read_end_us)) {
 		size_t n = read_some(conn);
 		taken += n;
 		worker->read_left -= worker->read_left < n ? worker->read_left : n;
@@ -452,7 +465,7 @@ static void look_at_sweep(struct conn *conn)
 	/* Whoever does not take answers, or is being replayed to, can't hold up the others. */
 	if (conn->state == CONN_OPEN &&
 	    (conn->stall == STALL_PREFIX || conn->stall == STALL_SEGMENT ||
-	     (conn->stall == STALL_NONE && conn->sweep_left > 0)))
+	     conn->stall == STALL_TURN || (conn->stall == STALL_NONE && conn->sweep_left > 0)))
 		return;
 	conn->is_swept = true;
 	conn->grace = buf_size(&conn->input) + conn->sweep_left;
@@ -477,6 +490,8 @@ static bool drive_once(struct conn *conn)
 	}
 	if (conn->state == CONN_DEAD)
 		return false;
+	if (conn->state != CONN_OPEN)
+		intake_drop(conn);
 	switch (flush(conn)) {
 	case FLUSH_LOST:
 		conn_kill(conn);
@@ -511,6 +526,8 @@ void conn_drive(struct conn *conn)
 	if (conn->state == CONN_DEAD)
 		return;
 	look_at_sweep(conn);
+	if (conn->stall == STALL_TURN)
+		worker_make_ready(conn->worker, conn);
 	if (wants_input(conn))
 		start_reading(conn);
 	choose_timer(conn, false);
@@ -518,9 +535,25 @@ void conn_drive(struct conn *conn)
 
 /* ---- from the worker ---- */
 
+/* A half-closed peer has no read event: nothing else tells that it is gone altogether. */
+static bool is_peer_gone(const struct conn *conn)
+{
+	struct pollfd peer = {.fd = conn->fd};
+	return poll(&peer, 1, 0) == 1 && (peer.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 void conn_expire(struct conn *conn)
 {
 	switch (conn->timer) {
+	case TIMER_PEER:
+		if (is_peer_gone(conn))
+			conn_kill(conn);
+		else
+			worker_set_timer(conn->worker, conn, TIMER_PEER);
+		return;
+	case TIMER_PROGRESS:
+		conn_cut(conn);
+		return;
 	case TIMER_LINGER:
 		conn_kill(conn);
 		return;
@@ -586,7 +619,7 @@ void conn_open(struct worker *worker, const struct handoff_item *item)
 	conn->is_unix = item->is_unix;
 	conn->peer = item->peer;
 	conn->is_counted = !is_refused;
-	conn->is_swept = worker->phase >= PHASE_STOPPING;
+	conn->is_swept = worker->has_reported;
 	parser_init(&conn->parser);
 	TAILQ_INSERT_TAIL(&worker->conns, conn, all);
 	event_assign(&conn->read_event, worker->base, conn->fd, EV_READ | EV_PERSIST, on_readable,
@@ -599,5 +632,10 @@ void conn_open(struct worker *worker, const struct handoff_item *item)
 		conn_answer(conn, item->refusal, strlen(item->refusal));
 		conn_become(conn, CONN_FLUSHING);
 	}
+	/* It was on its way when the signal came: what it has sent is executed like the others'. */
+	if (worker->phase >= PHASE_STOPPING && !conn->is_swept)
+		begin_sweep(conn);
+	if (worker->phase == PHASE_ENDING)
+		conn_kill(conn);
 	worker_make_ready(worker, conn);
 }

@@ -39,6 +39,7 @@ enum stall {
 	STALL_PREFIX,  /* a publish before is not yet part of the head */
 	STALL_SEGMENT, /* there is no room in the log for a moment */
 	STALL_REPLAY,  /* READ is being answered, or a start is being sought */
+	STALL_TURN,    /* it has had its share of this turn */
 };
 
 /* What the follower is used for. */
@@ -99,7 +100,8 @@ struct conn {
 	enum timer_kind timer;
 	uint32_t executed;   /* commands executed or refused, to tell one body from the next */
 	uint32_t timer_mark; /* `executed` when the timer was looked at last */
-	uint64_t deadline_ms;
+	uint64_t timer_start_ms;
+	uint64_t stalled_turn; /* STALL_TURN: the turn in which it was stalled */
 	TAILQ_ENTRY(conn) all, ready, unsettled, starved, timed;
 	struct event read_event, write_event;
 };

@@ -11,6 +11,7 @@
 
 enum {
 	SLICE_US = 1000,          /* of work between two turns of the loop; bounds epoch sections */
+	LONG_WRITE = 64 << 10,    /* bytes; a look at the clock after each such write */
 	WRITES_PER_LOOK = 16,     /* writes between two looks at the clock */
 	BUDGET_BYTES = 512 << 10, /* for one follower that is behind, a turn */
 	BUDGET_BLOCKS = 32,       /* likewise; so it counts entries looked at */
@@ -158,13 +159,24 @@ static void become_live(struct fanout *fanout, struct follower *follower)
 	fanout->live++;
 }
 
+/* It lags from here on; the lowest position is then right until the gauges are computed again. */
+static void count_lagging(struct fanout *fanout, struct follower *follower)
+{
+	uint64_t *lowest = &fanout->counters->lowest_position;
+
+	follower->is_lagging = follower->end == FOLLOW_FOREVER;
+	fanout->lagging += follower->is_lagging;
+	/* Relaxed: a statistic. */
+	if (follower->is_lagging && follower->position < atomic64_load_relaxed(lowest))
+		atomic64_store_relaxed(lowest, follower->position);
+}
+
 static void become_behind(struct fanout *fanout, struct follower *follower)
 {
 	detach(fanout, follower);
 	TAILQ_INSERT_TAIL(&fanout->behind, follower, link);
 	follower->state = FOLLOWER_BEHIND;
-	follower->is_lagging = follower->end == FOLLOW_FOREVER;
-	fanout->lagging += follower->is_lagging;
+	count_lagging(fanout, follower);
 }
 
 static void become_blocked(struct fanout *fanout, struct follower *follower)
@@ -172,8 +184,7 @@ static void become_blocked(struct fanout *fanout, struct follower *follower)
 	detach(fanout, follower);
 	TAILQ_INSERT_TAIL(&fanout->blocked, follower, link);
 	follower->state = FOLLOWER_BLOCKED;
-	follower->is_lagging = follower->end == FOLLOW_FOREVER;
-	fanout->lagging += follower->is_lagging;
+	count_lagging(fanout, follower);
 }
 
 uint64_t fanout_position(const struct fanout *fanout, const struct follower *follower)
@@ -234,9 +245,10 @@ static void abandon_pass(struct fanout *fanout)
 }
 
 /* True when the slice is used up. */
-static bool is_slice_over(uint64_t end_us, unsigned *writes)
+static bool is_slice_over(const struct fanout *fanout, uint64_t end_us, unsigned *writes)
 {
-	return ++*writes % WRITES_PER_LOOK == 0 && clock_mono_us() >= end_us;
+	bool is_long = fanout->run.bytes >= LONG_WRITE;
+	return (++*writes % WRITES_PER_LOOK == 0 || is_long) && clock_mono_us() >= end_us;
 }
 
 /* Goes on with the pass. True when it is done, false when the slice is over. */
@@ -263,7 +275,7 @@ static bool pass(struct fanout *fanout, uint64_t end_us)
 				follower->side = set->live_side;
 				TAILQ_INSERT_TAIL(&set->sides[set->live_side], follower, link);
 			}
-			if (is_slice_over(end_us, &writes)) {
+			if (is_slice_over(fanout, end_us, &writes)) {
 				forget_due_set(fanout, set);
 				return TAILQ_EMPTY(&fanout->due);
 			}
@@ -282,7 +294,7 @@ static void turn_due_sets(struct fanout *fanout)
 }
 
 /* Begins a pass over the next block. False when there is none. */
-static bool begin_pass(struct fanout *fanout, uint64_t head)
+static bool begin_pass(struct fanout *fanout, uint64_t head, uint64_t end_us)
 {
 	struct block block;
 
@@ -303,10 +315,10 @@ static bool begin_pass(struct fanout *fanout, uint64_t head)
 	case BLOCK_HERE:
 		break;
 	}
-	interest_match_all(fanout->interest, &block, &fanout->due);
+	uint32_t looked = interest_match_all(fanout->interest, &block, end_us, &fanout->due);
 	turn_due_sets(fanout);
 	fanout->pass_from = fanout->walked;
-	fanout->walked = block.first + block.count - 1;
+	fanout->walked = block.first + looked - 1;
 	return true;
 }
 
@@ -338,6 +350,15 @@ static bool skip_dropped(struct fanout *fanout, struct follower *follower)
 	return false;
 }
 
+static void shorten_front(struct block *block, uint32_t count)
+{
+	if (block->count <= count)
+		return;
+	block->first += block->count - count;
+	block->index += block->count - count;
+	block->count = count;
+}
+
 /* LAST: one block further back. */
 static void seek_back(struct fanout *fanout, struct follower *follower)
 {
@@ -350,8 +371,11 @@ static void seek_back(struct fanout *fanout, struct follower *follower)
 		if (follower->position + 1 < first)
 			follower->position = first - 1;
 		follower->seek = 0;
+	} else if (!interest_may_match_segment(follower->set, &block)) {
+		follower->position = block_segment_first(&block) - 1;
 	} else {
-		interest_match_set(fanout->interest, follower->set, &block, &bits);
+		shorten_front(&block, interest_question_size(follower->set));
+		interest_match_set(follower->set, &block, &bits);
 		for (uint32_t i = block.count; i-- > 0 && follower->seek > 0;)
 			if (bits_test(&bits, i) && --follower->seek == 0)
 				block.first += i; /* the message to begin with */
@@ -379,7 +403,7 @@ static bool send_block(struct fanout *fanout, struct follower *follower, const s
 {
 	struct bits bits;
 
-	interest_match_set(fanout->interest, follower->set, block, &bits);
+	interest_match_set(follower->set, block, &bits);
 	if (follower->limit < BLOCK_ENTRIES)
 		bits_limit(&bits, block->count, follower->limit);
 	build_run(fanout, block, &bits, follower->set->is_bare);
@@ -400,9 +424,12 @@ static bool send_block(struct fanout *fanout, struct follower *follower, const s
 static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t head,
                      bool beyond_walk)
 {
+	uint64_t end_us = clock_mono_us() + SLICE_US;
 	size_t bytes = 0;
 
 	for (unsigned blocks = 0; blocks < BUDGET_BLOCKS && bytes < BUDGET_BYTES; blocks++) {
+		if (blocks > 0 && clock_mono_us() >= end_us)
+			return;
 		uint64_t upto =
 			follower->end == FOLLOW_FOREVER && !beyond_walk ? fanout->walked : head;
 		struct block block;
@@ -429,6 +456,13 @@ static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t 
 				return;
 			break;
 		case BLOCK_HERE:
+			if (!interest_may_match_segment(follower->set, &block)) {
+				uint64_t last = block_segment_last(&block);
+				follower->position = last < upto ? last : upto;
+				break;
+			}
+			if (block.count > interest_question_size(follower->set))
+				block.count = interest_question_size(follower->set);
 			if (!send_block(fanout, follower, &block))
 				return;
 			bytes += fanout->run.bytes;
@@ -486,7 +520,7 @@ bool fanout_step(struct fanout *fanout)
 
 	epoch_enter(fanout->epoch);
 	uint64_t head = log_head(fanout->log);
-	while (pass(fanout, end_us) && begin_pass(fanout, head)) {
+	while (pass(fanout, end_us) && begin_pass(fanout, head, end_us)) {
 		if (clock_mono_us() >= end_us) {
 			is_busy = true;
 			break;

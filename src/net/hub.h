@@ -23,6 +23,7 @@ struct limits {
 	uint64_t input_memory; /* bytes, over all connections, beyond 4 KiB each */
 	uint64_t put_timeout_ms;
 	uint64_t idle_timeout_ms; /* 0: never */
+	uint64_t version;         /* grows with each change */
 };
 
 static inline uint64_t limit_get(const uint64_t *limit)

@@ -19,6 +19,8 @@ static bool reserve(struct conn *conn, size_t n)
 		uint64_t all = atomic64_add(&hub->input_memory, more) + more;
 		conn->reserved = wanted;
 		if (all > limit_get(&hub->limits.input_memory)) {
+			atomic64_add(&hub->input_memory, -(uint64_t)more);
+			conn->reserved -= more;
 			conn_error(conn, ERROR_TOO_MANY,
 			           "limits.input_memory is used up; the connection closes");
 			conn_close_after_answers(conn);
@@ -32,20 +34,26 @@ static bool reserve(struct conn *conn, size_t n)
 	return true;
 }
 
+static void give_back(struct conn *conn)
+{
+	if (conn->reserved > 0)
+		atomic64_add(&conn->worker->hub->input_memory, -(uint64_t)conn->reserved);
+	conn->reserved = 0;
+}
+
 /* Drops what has been executed, and gives back the memory that it took. */
 static void consume(struct conn *conn, size_t n)
 {
 	if (n > 0)
 		buf_consume(&conn->input, n);
-	if (buf_size(&conn->input) == 0 && conn->reserved > 0) {
-		atomic64_add(&conn->worker->hub->input_memory, -(uint64_t)conn->reserved);
-		conn->reserved = 0;
-	}
+	if (buf_size(&conn->input) == 0)
+		give_back(conn);
 }
 
 void intake_drop(struct conn *conn)
 {
-	consume(conn, buf_size(&conn->input));
+	buf_clear(&conn->input);
+	give_back(conn);
 }
 
 static bool store(struct conn *conn, const char *bytes, size_t n)
@@ -109,7 +117,8 @@ char *intake_place(struct conn *conn, size_t *n)
 	size_t have = buf_size(&conn->input);
 
 	*n = conn->worker->scratch_size;
-	if (!conn->parser.in_body || conn->need <= have + 1 || conn->is_deaf)
+	if (conn->state != CONN_OPEN || !conn->parser.in_body || conn->need <= have + 1 ||
+	    conn->is_deaf)
 		return conn->worker->scratch;
 	if (!reserve(conn, conn->need - have))
 		return NULL;

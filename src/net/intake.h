@@ -25,7 +25,7 @@ void intake_take(struct conn *conn, const char *bytes, size_t n);
 /* Executes what can be of the bytes kept. */
 void intake_execute(struct conn *conn);
 
-/* Forgets the bytes kept. */
+/* Forgets the bytes kept. Not within session_execute(). */
 void intake_drop(struct conn *conn);
 
 #endif

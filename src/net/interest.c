@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "wire/command.h"
 #include "wire/matcher.h"
 #include "wire/pattern.h"
@@ -38,7 +39,7 @@ struct interest {
 	/* The question being asked. */
 	struct interest_pattern *active;
 	uint32_t entry;
-	bool has_hit;
+	uint32_t hits;
 };
 
 /* ---- bits ---- */
@@ -151,6 +152,7 @@ static struct interest_set *set_hold(struct interest *interest, void *const *key
 		member->set = set;
 		member->pattern = key[i + 1];
 		member->pattern->uses++;
+		set->wildcards += !member->pattern->is_exact;
 		LIST_INSERT_HEAD(&member->pattern->members, member, of_pattern);
 	}
 	return set;
@@ -279,6 +281,7 @@ static void mark_entry(void *value, void *context)
 		interest->active = pattern;
 	}
 	bits_set(&pattern->bits, interest->entry);
+	interest->hits++;
 }
 
 /* Adds what matched a pattern to the sets that hold it. */
@@ -302,19 +305,31 @@ static void spread(struct interest *interest, const struct interest_pattern *pat
 	}
 }
 
-void interest_match_all(struct interest *interest, const struct block *block,
-                        struct interest_due_list *due)
+enum { ENTRIES_PER_LOOK = 16, HITS_PER_LOOK = 4096 }; /* between two looks at the clock */
+
+uint32_t interest_match_all(struct interest *interest, const struct block *block, uint64_t end_us,
+                            struct interest_due_list *due)
 {
+	uint32_t i = 0;
+
 	interest->stamp++;
 	interest->active = NULL;
-	for (uint32_t i = 0; i < block->count; i++) {
+	interest->hits = 0;
+	while (i < block->count) {
 		interest->entry = i;
 		matcher_find(interest->matcher, topic_of(block, i),
 		             block_entry(block, i)->topic_hash, mark_entry, interest);
+		i++;
+		if (i % ENTRIES_PER_LOOK != 0 && interest->hits < HITS_PER_LOOK)
+			continue;
+		interest->hits = 0;
+		if (clock_mono_us() >= end_us)
+			break;
 	}
 	for (struct interest_pattern *pattern = interest->active; pattern != NULL;
 	     pattern = pattern->next_active)
 		spread(interest, pattern, due);
+	return i;
 }
 
 void interest_match_none(struct interest *interest, struct interest_due_list *due)
@@ -328,16 +343,7 @@ void interest_match_none(struct interest *interest, struct interest_due_list *du
 	}
 }
 
-/* matcher_find's hit: does the pattern belong to the set that is asked about? */
-static void mark_hit(void *value, void *context)
-{
-	const struct interest_pattern *pattern = value;
-	struct interest *interest = context;
-	if (pattern->stamp == interest->stamp)
-		interest->has_hit = true;
-}
-
-/* For a set of one pattern: the topic's bytes are looked at only where the hash agrees. */
+/* The topic's bytes are looked at only where the hash agrees. */
 static bool matches_one(const struct interest_pattern *pattern, const struct block *block,
                         uint32_t i)
 {
@@ -348,27 +354,40 @@ static bool matches_one(const struct interest_pattern *pattern, const struct blo
 	       memcmp(block_topic(block, i), pattern->text, pattern->size) == 0;
 }
 
-void interest_match_set(struct interest *interest, const struct interest_set *set,
-                        const struct block *block, struct bits *bits)
+bool interest_may_match_segment(const struct interest_set *set, const struct block *block)
+{
+	for (size_t n = 0; n < set->count; n++) {
+		const struct interest_pattern *pattern = set->members[n].pattern;
+		if (!pattern->is_exact || segment_may_hold(block->segment, pattern->hash))
+			return true;
+	}
+	return false;
+}
+
+enum { QUESTION_COST = 64 << 10 }; /* wildcards times entries: about a millisecond */
+
+uint32_t interest_question_size(const struct interest_set *set)
+{
+	size_t entries = QUESTION_COST / (set->wildcards + 1);
+	return entries > BLOCK_ENTRIES ? BLOCK_ENTRIES : entries == 0 ? 1 : (uint32_t)entries;
+}
+
+static bool matches_any(const struct interest_set *set, const struct block *block, uint32_t i)
+{
+	for (size_t n = 0; n < set->count; n++)
+		if (matches_one(set->members[n].pattern, block, i))
+			return true;
+	return false;
+}
+
+/* Pattern by pattern: what other followers of the worker want does not come into it. */
+void interest_match_set(const struct interest_set *set, const struct block *block,
+                        struct bits *bits)
 {
 	memset(bits, 0, sizeof *bits);
-	if (set->count == 1) {
-		for (uint32_t i = 0; i < block->count; i++)
-			if (matches_one(set->members[0].pattern, block, i))
-				bits_set(bits, i);
-		return;
-	}
-	/* Ask for all patterns, and listen to those that are marked as the set's. */
-	const uint64_t stamp = ++interest->stamp;
-	for (size_t i = 0; i < set->count; i++)
-		set->members[i].pattern->stamp = stamp;
-	for (uint32_t i = 0; i < block->count; i++) {
-		interest->has_hit = false;
-		matcher_find(interest->matcher, topic_of(block, i),
-		             block_entry(block, i)->topic_hash, mark_hit, interest);
-		if (interest->has_hit)
+	for (uint32_t i = 0; i < block->count; i++)
+		if (matches_any(set, block, i))
 			bits_set(bits, i);
-	}
 }
 
 /* ---- life ---- */

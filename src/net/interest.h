@@ -45,6 +45,7 @@ struct interest_set {
 	size_t uses;  /* followers that hold it */
 	bool is_bare; /* format: payloads alone */
 	size_t count;
+	size_t wildcards;                /* of those patterns */
 	struct interest_member *members; /* `count` of them, sorted by pattern */
 	void **key; /* is_bare, then the patterns: what the set is filed under */
 
@@ -87,13 +88,24 @@ size_t interest_count_with(struct interest *interest, const struct interest_set 
 /* Gives back one use. */
 void interest_release(struct interest *interest, struct interest_set *set);
 
-/* Appends to `due` each set with live followers that something of the block matches, with bits. */
-void interest_match_all(struct interest *interest, const struct block *block,
-                        struct interest_due_list *due);
+/*
+ * Appends to `due` each set with live followers that something of the block matches, with bits.
+ * Stops where many patterns have made it long (`end_us`, monotonic, is over): returns how many
+ * entries have been looked at, at least one.
+ */
+uint32_t interest_match_all(struct interest *interest, const struct block *block, uint64_t end_us,
+                            struct interest_due_list *due);
 /* Appends each set with live followers, matched or not, with bits that mean nothing. */
 void interest_match_none(struct interest *interest, struct interest_due_list *due);
+/* False: nothing in the whole segment of the block matches the set. Looks at no entry. */
+bool interest_may_match_segment(const struct interest_set *set, const struct block *block);
+/*
+ * How many entries may be put to the set in one question, so that its cost is bounded whatever
+ * patterns a client has thought of.
+ */
+uint32_t interest_question_size(const struct interest_set *set);
 /* What of the block matches one set. */
-void interest_match_set(struct interest *interest, const struct interest_set *set,
-                        const struct block *block, struct bits *bits);
+void interest_match_set(const struct interest_set *set, const struct block *block,
+                        struct bits *bits);
 
 #endif

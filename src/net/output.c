@@ -56,6 +56,16 @@ int output_owe(struct output *output, uint64_t id, uint32_t from, const char *re
 	return 0;
 }
 
+int output_keep_rest(struct output *output, const char *rest, size_t n)
+{
+	uint64_t id = output->rest_id;
+
+	if (id == 0 || n == 0 || n > OUTPUT_REST_MAX)
+		return 0;
+	output->rest_id = 0;
+	return output_owe(output, id, output->rest_from, rest, (uint32_t)n);
+}
+
 void output_sent(struct output *output, size_t rest_size, size_t n)
 {
 	size_t of_rest = n < rest_size ? n : rest_size;

@@ -67,6 +67,9 @@ static inline bool output_is_empty(const struct output *output)
 /* Keeps the rest of message `id`: n bytes at `rest`, of which the first is byte `from` of it. There
  * is none yet. 0 or -ENOMEM. */
 int output_owe(struct output *output, uint64_t id, uint32_t from, const char *rest, uint32_t n);
+/* Where the rest is a reference, of which the n bytes at `rest` are left, and n is small enough: it
+ * becomes a copy. 0 or -ENOMEM. */
+int output_keep_rest(struct output *output, const char *rest, size_t n);
 /*
  * n bytes went, in the order rest (of which `rest_size` bytes were left), then answers.
  */

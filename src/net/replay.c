@@ -106,9 +106,11 @@ static void extend(struct conn *conn, const struct command *command)
 {
 	struct fanout *fanout = conn->worker->fanout;
 
-	/* If it can be at the head, it is: "from now on" then means what the client thinks. */
-	fanout_advance(fanout, &conn->follower);
-	if (conn->is_lost || conn->use == FOLLOW_NONE)
+	/* One that is nearly at the head goes there first: "from now on" then means what the client
+	 * thinks. */
+	if (session_head(conn) - fanout_position(fanout, &conn->follower) <= BLOCK_ENTRIES)
+		fanout_advance(fanout, &conn->follower);
+	if (conn->is_lost)
 		return;
 	uint64_t position = fanout_position(fanout, &conn->follower);
 	if (fanout_add_patterns(fanout, &conn->follower, command->words, false) != 0) {
@@ -152,12 +154,13 @@ void replay_begin(struct conn *conn, const struct command *command)
 		refuse(conn, command, ERROR_AHEAD_OF_LOG, "no message has that id yet");
 		return;
 	}
-	conn->use = uses[command->verb];
-	conn->is_deaf = conn->use == FOLLOW_TAIL || conn->use == FOLLOW_CAT;
-	if (fanout_add_patterns(worker->fanout, &conn->follower, command->words, conn->is_deaf)) {
+	bool is_bare = command->verb == VERB_TAIL || command->verb == VERB_CAT;
+	if (fanout_add_patterns(worker->fanout, &conn->follower, command->words, is_bare) != 0) {
 		conn->is_lost = true;
 		return;
 	}
+	conn->use = uses[command->verb];
+	conn->is_deaf = is_bare;
 	if (conn->use == FOLLOW_SUB || conn->use == FOLLOW_TAIL)
 		atomic64_count(&worker->counters.subscribers, 1);
 	if (conn->use == FOLLOW_SUB && begin.seek == 0)

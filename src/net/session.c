@@ -17,6 +17,8 @@ static const char http_refusal[] = "HTTP/1.1 400 Bad Request\r\n"
 				   "\r\n"
 				   "This port speaks psad only.\r\n";
 
+enum { SHARE_US = 500 }; /* of one connection's commands in a turn; one more may be begun */
+
 uint64_t session_head(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
@@ -185,6 +187,8 @@ bool session_is_stalled(const struct conn *conn)
 		return conn->is_starved;
 	case STALL_REPLAY:
 		return replay_is_running(conn);
+	case STALL_TURN:
+		return conn->stalled_turn == conn->worker->turn;
 	}
 	return false;
 }
@@ -229,6 +233,8 @@ size_t session_execute(struct conn *conn, const char *bytes, size_t n)
 	size_t at = 0;     /* behind the last command executed */
 	size_t parsed = 0; /* behind the last one parsed: `at`, or publishes in the batch between */
 
+	const uint64_t end_us = clock_mono_us() + SHARE_US;
+
 	worker->batch.count = 0;
 	conn->need = 0;
 	while (conn->state == CONN_OPEN && !conn->is_lost && !conn->is_deaf) {
@@ -243,6 +249,11 @@ size_t session_execute(struct conn *conn, const char *bytes, size_t n)
 		}
 		if (replay_is_running(conn)) {
 			conn->stall = STALL_REPLAY;
+			break;
+		}
+		if (worker->batch.count == 0 && at > 0 && clock_mono_us() >= end_us) {
+			conn->stall = STALL_TURN;
+			conn->stalled_turn = worker->turn;
 			break;
 		}
 		/* What is parsed behind the batch is forgotten where the batch has to wait. */
@@ -302,7 +313,10 @@ void session_end_of_input(struct conn *conn)
 	if (is_cut_short && conn->lines != NULL)
 		publish_refuse_line(conn, ERROR_TRUNCATED, "the last line has no end");
 	else if (is_cut_short)
-		conn_error(conn, ERROR_TRUNCATED, "the input ended inside a command");
+		conn_error(conn, ERROR_TRUNCATED,
+		           conn->use == FOLLOW_SUB
+		                   ? "the input ended inside a command"
+		                   : "the input ended inside a command; the connection closes");
 	intake_drop(conn);
 	if (conn->use == FOLLOW_SUB)
 		return; /* goes on receiving */

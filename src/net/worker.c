@@ -20,6 +20,8 @@
 enum {
 	TICK_MS = 100,    /* how exact timers are */
 	LINGER_MS = 1000, /* SPEC: reads on for up to a second */
+	PEER_MS = 5000,
+	PROGRESS_MS = 30000,
 };
 
 /* ---- timers ---- */
@@ -33,6 +35,10 @@ static uint64_t timer_length_ms(const struct worker *worker, enum timer_kind kin
 		return limit_get(&worker->hub->limits.put_timeout_ms);
 	case TIMER_LINGER:
 		return LINGER_MS;
+	case TIMER_PEER:
+		return PEER_MS;
+	case TIMER_PROGRESS:
+		return PROGRESS_MS;
 	case TIMER_NONE:
 	case TIMER_KINDS:
 		break;
@@ -54,7 +60,7 @@ void worker_set_timer(struct worker *worker, struct conn *conn, enum timer_kind 
 	conn->timer = kind;
 	if (kind == TIMER_NONE)
 		return;
-	conn->deadline_ms = clock_mono_ms() + timer_length_ms(worker, kind);
+	conn->timer_start_ms = clock_mono_ms();
 	TAILQ_INSERT_TAIL(&worker->timed[kind], conn, timed);
 	start_ticking(worker);
 }
@@ -71,8 +77,10 @@ static void on_tick(int fd, short what, void *context)
 	worker->is_ticking = false;
 	for (int kind = TIMER_NONE + 1; kind < TIMER_KINDS; kind++) {
 		struct conn *conn;
+		/* Of the length as it is now: a reload may have changed it. */
+		uint64_t length_ms = timer_length_ms(worker, kind);
 		while ((conn = TAILQ_FIRST(&worker->timed[kind])) != NULL &&
-		       conn->deadline_ms <= now_ms)
+		       conn->timer_start_ms + length_ms <= now_ms)
 			conn_expire(conn);
 		has_more = has_more || conn != NULL;
 	}
@@ -187,6 +195,19 @@ static void follow_phase(struct worker *worker)
 	}
 }
 
+/* The limits have changed: each connection chooses its timer anew. */
+static void follow_limits(struct worker *worker)
+{
+	uint64_t version = limit_get(&worker->hub->limits.version);
+	struct conn *conn;
+
+	if (version == worker->limits_seen)
+		return;
+	worker->limits_seen = version;
+	TAILQ_FOREACH(conn, &worker->conns, all)
+		worker_make_ready(worker, conn);
+}
+
 /* Stopping: tells the server once that all that had been received is executed. */
 static void report_stopped(struct worker *worker)
 {
@@ -201,6 +222,7 @@ static void report_stopped(struct worker *worker)
 static bool work(struct worker *worker)
 {
 	follow_phase(worker);
+	follow_limits(worker);
 	take_handoffs(worker);
 	feed_starved(worker);
 	ring_others(worker);
@@ -240,7 +262,9 @@ static void *run(void *context)
 		bool is_busy = work(worker);
 		if (is_done(worker) && !is_busy)
 			break;
-		worker->read_left = TURN_READ_BYTES;
+		worker->turn++;
+		worker->read_left = is_busy ? TURN_READ_BYTES_BUSY : TURN_READ_BYTES;
+		worker->read_end_us = 0;
 		worker->scratch_size =
 			TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
 		if (is_busy)

@@ -30,14 +30,18 @@ enum timer_kind {
 	TIMER_IDLE,
 	TIMER_PUT,
 	TIMER_LINGER,
+	TIMER_PEER,     /* half-closed: is the peer still there? */
+	TIMER_PROGRESS, /* the last bytes: does it take them? */
 	TIMER_KINDS,
 };
 
 enum {
-	BATCH_MAX = 64,             /* publishes that share a claim */
-	READ_BYTES = 64 << 10,      /* of one read */
-	READ_BYTES_SHORT = 4 << 10, /* while there is no room in the log */
-	TURN_READ_BYTES = 1 << 20,  /* taken from all connections in one turn */
+	BATCH_MAX = 64,                  /* publishes that share a claim */
+	READ_BYTES = 64 << 10,           /* of one read */
+	READ_BYTES_SHORT = 4 << 10,      /* while there is no room in the log */
+	TURN_READ_BYTES = 1 << 20,       /* taken from all connections in one turn */
+	TURN_READ_BYTES_BUSY = 64 << 10, /* the same while followers wait to be written to */
+	TURN_READ_US = 2000,             /* likewise, in time */
 };
 
 /* The publishes of one connection that have been parsed and not yet appended. */
@@ -71,8 +75,11 @@ struct worker {
 	char *scratch;       /* READ_BYTES: what was read last */
 	size_t scratch_size; /* how much of it a read may fill */
 	struct batch batch;
-	uint64_t read_left; /* of TURN_READ_BYTES */
-	bool must_ring;     /* something was appended since the last ring */
+	uint64_t turn;        /* number of the present one */
+	uint64_t read_left;   /* of TURN_READ_BYTES */
+	uint64_t read_end_us; /* no more reading in this turn from then on; 0: not begun */
+	uint64_t limits_seen; /* hub->limits_version when the timers were chosen */
+	bool must_ring;       /* something was appended since the last ring */
 	enum phase phase;
 	uint64_t unswept; /* connections whose received commands are not all executed yet */
 	bool has_reported;
