@@ -41,6 +41,8 @@ int buf_append(struct buf *buf, const void *bytes, size_t n)
 		size_t more = buf_size(buf) > n ? buf_size(buf) : n;
 		if (buf_size(buf) + more < CAPACITY_MIN)
 			more = CAPACITY_MIN - buf_size(buf);
+		if (more >= BUF_MAX - buf_size(buf))
+			more = n;
 		if (buf_reserve(buf, more) != 0 && buf_reserve(buf, n) != 0)
 			return -ENOMEM;
 	}

@@ -427,6 +427,7 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options)
 	epoch_register(&log->epoch, &keeper->epoch);
 	if (build_chain(keeper) != 0)
 		goto fail;
+	publish_bytes(keeper);
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
 	sigset_t all, before;
 	/* Signals are the main thread's alone. */

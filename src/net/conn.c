@@ -314,7 +314,8 @@ static int say_gap(struct follower *follower, uint64_t from, uint64_t to, enum g
 	                 (unsigned long long)to, gap_word(reason));
 	struct conn *conn = conn_of(follower);
 	worker_make_ready(conn->worker, conn);
-	return output_append(&conn->output, text, (size_t)n);
+	/* Before what is held: the messages behind the gap do not wait for that. */
+	return output_insert(&conn->output, text, (size_t)n);
 }
 
 static void note_found(struct follower *follower)
@@ -514,7 +515,10 @@ static bool drive_once(struct conn *conn)
 		fanout_leave(conn->worker->fanout, &conn->follower);
 		conn_become(conn, CONN_LINGERING);
 	}
-	return conn->state != state || (conn->stall == STALL_ANSWERS && !session_is_stalled(conn));
+	/* Its answers were taken: its commands go on in the next turn, so that others have theirs. */
+	if (conn->stall == STALL_ANSWERS && !session_is_stalled(conn))
+		worker_make_ready(conn->worker, conn);
+	return conn->state != state;
 }
 
 void conn_drive(struct conn *conn)

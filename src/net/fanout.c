@@ -152,6 +152,8 @@ static void detach(struct fanout *fanout, struct follower *follower)
 
 static void become_live(struct fanout *fanout, struct follower *follower)
 {
+	/* A pass sends whole runs: whoever wants less stays behind. */
+	assert(follower->end == FOLLOW_FOREVER && follower->limit == FOLLOW_FOREVER);
 	detach(fanout, follower);
 	follower->side = follower->set->live_side;
 	TAILQ_INSERT_TAIL(&follower->set->sides[follower->side], follower, link);
@@ -448,7 +450,8 @@ static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t 
 			upto = follower->end;
 		switch (log_block(fanout->log, follower->position + 1, upto, &block)) {
 		case BLOCK_END:
-			if (follower->position == fanout->walked)
+			if (follower->end == FOLLOW_FOREVER &&
+			    follower->position == fanout->walked)
 				become_live(fanout, follower);
 			return;
 		case BLOCK_DROPPED:

@@ -48,7 +48,7 @@ struct follower {
 	struct interest_set *set; /* NULL where it has no patterns */
 	uint64_t position;        /* not LIVE: all that matches up to here has been sent */
 	uint64_t end;             /* last id to deliver, or FOLLOW_FOREVER */
-	uint64_t limit;           /* messages still to be delivered at most */
+	uint64_t limit;           /* messages still to be delivered at most; needs an `end` */
 	uint64_t seek;            /* LAST: matches still to be found, going back from position */
 	bool is_quiet;            /* until its first message, what retention takes is no gap */
 	bool is_lagging;          /* fanout's: counted as such */

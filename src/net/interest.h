@@ -82,7 +82,7 @@ struct interest_set *interest_add(struct interest *interest, struct interest_set
  */
 int interest_subtract(struct interest *interest, struct interest_set *set, struct slice words,
                       struct interest_set **out);
-/* How many different patterns `set` and `words` would make together. */
+/* How many patterns `set` and `words` would make together; a new one said twice counts twice. */
 size_t interest_count_with(struct interest *interest, const struct interest_set *set,
                            struct slice words);
 /* Gives back one use. */

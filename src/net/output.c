@@ -14,6 +14,22 @@ int output_append(struct output *output, const void *bytes, size_t n)
 	return error;
 }
 
+int output_insert(struct output *output, const void *bytes, size_t n)
+{
+	size_t ready = output_ready(output);
+	size_t held = buf_size(&output->answers) - ready;
+	int error = output_append(output, bytes, n);
+
+	if (error != 0 || held == 0)
+		return error;
+	char *border = buf_begin(&output->answers) + ready;
+	memmove(border + n, border, held);
+	memcpy(border, bytes, n);
+	for (unsigned i = 0; i < output->held_count; i++)
+		output->held[i].at += n;
+	return 0;
+}
+
 void output_hold(struct output *output, uint64_t id)
 {
 	if (output->held_count < 2)

@@ -43,6 +43,8 @@ struct output {
 
 /* Appends to the answers. 0 or -ENOMEM. */
 int output_append(struct output *output, const void *bytes, size_t n);
+/* Puts bytes behind the answers that may go and before those held. 0 or -ENOMEM. */
+int output_insert(struct output *output, const void *bytes, size_t n);
 /* What is appended from here on waits until the head has reached `id`. Ids only grow. */
 void output_hold(struct output *output, uint64_t id);
 /* The head has reached `head`. Returns whether nothing is held any more. */

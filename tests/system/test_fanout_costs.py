@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What a delivery costs, shown by counting: system calls, wake-ups, allocations, locks. No times."""
 
+import contextlib
 import re
 import shutil
+import socket
 import struct
 import subprocess
 from collections import Counter
@@ -11,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import broker as broker_module
-from client import FLAVOUR, put, scaled, wait_until
+from client import FLAVOUR, put, wait_until
 from traffic import Job
 
 pytestmark = pytest.mark.skipif(FLAVOUR != "", reason="a sanitizer has calls and allocations of its own")
@@ -237,8 +239,8 @@ def test_workers_without_subscribers_are_left_asleep(traced):
     assert len(rings) <= 1 and rings.total() <= 2 * batches, rings
 
 
-def test_publishing_wakes_nobody_who_is_awake(traced):
-    workers, count = 3, scaled(20000)
+def test_a_pipeline_of_messages_wakes_nobody_who_is_awake(traced):
+    workers, count = 3, 20000
     t = traced(f"server.workers={workers}")
     subscribers = subscribe(t.broker, 2 * workers, PATTERNS)
     publisher = t.broker.client()
@@ -252,10 +254,44 @@ def test_publishing_wakes_nobody_who_is_awake(traced):
     calls = t.stop()
     phase = t.between(calls, "begin", "end")
     rings = check_rings(calls, phase)
-    socket = next(call.text.split(",")[0] for call in phase if call.name == "read" and '"PUT t ' in call.text)
-    reads = sum(call.name == "read" and call.text.startswith(f"{socket},") for call in phase)
-    print(f"{count} messages in a pipeline, {reads} reads, {workers} workers: {rings}, "
-          f"{sum(map(is_sleep, phase))} sleeps, {sum(map(is_delivery, phase))} writes for {count * len(subscribers)} deliveries")
+    writes = sum(map(is_delivery, phase))
+    assert rings.total() < count / 10 and writes < count * len(subscribers) / 10
+    print(f"{count} messages in a pipeline, {workers} workers: {rings}, {sum(map(is_sleep, phase))} sleeps, "
+          f"{writes} writes for {count * len(subscribers)} deliveries")
+
+
+def swallow(sock):
+    """Takes what comes until the end, of whatever kind; returns how much it was."""
+    size = 0
+    with contextlib.suppress(ConnectionError):
+        while chunk := sock.recv(1 << 20):
+            size += len(chunk)
+    return size
+
+
+def test_workers_busy_with_replays_are_not_woken(traced):
+    """They look at the log anyway. A ring for each batch would be far more than there are sleeps."""
+    workers, batches = 2, 300
+    t = traced(f"server.workers={workers}")
+    t.broker.control.flood("old", b"x" * 200, 50000)
+    readers = [t.broker.client() for _ in range(workers)]  # one for each
+    subscribers = subscribe(t.broker, 2 * workers)
+    publisher = t.broker.client()
+    publish_batch(publisher, subscribers, 10)
+    for reader in readers:
+        reader.send("READ old\n" * 1000)
+    jobs = [Job(lambda s=reader.sock: swallow(s)) for reader in readers]
+    t.mark("begin")
+    for _ in range(batches):
+        publish_batch(publisher, subscribers, 10)
+    t.mark("end")
+    for reader in readers:
+        reader.sock.shutdown(socket.SHUT_RDWR)  # wakes whoever reads
+    assert all(job.finish() > 0 for job in jobs)
+    calls = t.stop()
+    phase = t.between(calls, "begin", "end")
+    rings = check_rings(calls, phase)
+    print(f"{batches} batches beside {workers} replays: {rings}, {sum(map(is_sleep, phase))} sleeps")
 
 
 # --- allocations and locks ---------------------------------------------------------------------
