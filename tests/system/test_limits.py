@@ -360,3 +360,21 @@ def test_a_client_with_unread_answers_may_go_away(broker):
         client.send_until_stuck(b"INFO\n" * scaled(100000))
         client.close()
     b.wait_stats(lambda s: s["connections"] == 1, "only the test's own connection is left")
+
+
+def test_refused_input_is_given_back_at_once_though_its_peer_never_reads(broker):
+    b = broker("limits.input_memory=2M", "limits.max_payload=1M")
+    refused = []
+    for _ in range(8):
+        client = b.client()
+        client.send(b"PUT t 1000000\nxyz")
+        refused.append(client)
+    b.wait_stats(lambda s: s["input_memory_bytes"] <= 2 * MIB, "no more than the limit is reserved")
+    for client in refused:
+        client.close()
+    b.wait_stats(lambda s: s["input_memory_bytes"] == 0, "all is given back")
+    client = b.client()
+    client.send(b"PUT t 10000\n" + b"x" * 5000)
+    b.control.ask("PING")
+    client.send(b"x" * 5000 + b"\n")
+    assert client.recv_line().startswith("OK ")

@@ -510,3 +510,18 @@ def test_a_sequence_with_interleaved_commands_loses_nothing(broker):
             items += client.recv_until(lambda item: isinstance(item, Line))
         rest, bye = client.quit()
     check_sequence(items + rest, ["a"], messages, start.id, bye.id)
+
+
+def test_subscribers_of_a_quiet_topic_that_go_away_are_forgotten(broker, tmp_path):
+    """Nothing is ever sent to them that could fail: they must be noticed all the same."""
+    b = broker(f"listen.unix={tmp_path}/s")
+    for n in range(5):
+        client = b.client(address=b.addresses[-1])
+        client.ok(f"SUB quiet.{n}")
+        client.close()
+    half_closed = b.client(address=b.addresses[-1])
+    half_closed.ok("SUB news")
+    half_closed.half_close()
+    b.wait_stats(lambda s: s["connections"] == 2 and s["subscribers"] == 1, "only those that are there count")
+    b.publish("news", b"still here")
+    assert half_closed.recv_msg().payload == b"still here"

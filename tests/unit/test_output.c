@@ -92,6 +92,27 @@ static void an_answer_waits_for_its_id_and_those_before_it_do_not(void **state)
 	output_clear(&output);
 }
 
+/* A gap that waited with an answer would come behind the messages that follow it. */
+static void what_is_inserted_goes_before_the_answers_held(void **state)
+{
+	(void)state;
+	struct output output = {.rest = NULL};
+
+	append(&output, "OK 1\n");
+	output_hold(&output, 2);
+	append(&output, "OK 2\n");
+	output_hold(&output, 3);
+	append(&output, "OK 3\n");
+	assert_int_equal(output_insert(&output, "GAP 5 9 x\n", 10), 0);
+	assert_ready(&output, "OK 1\nGAP 5 9 x\n");
+	output_release(&output, 2);
+	assert_ready(&output, "OK 1\nGAP 5 9 x\nOK 2\n");
+	assert_int_equal(output_insert(&output, "GAP 10 11 x\n", 12), 0);
+	output_release(&output, 3);
+	assert_ready(&output, "OK 1\nGAP 5 9 x\nOK 2\nGAP 10 11 x\nOK 3\n");
+	output_clear(&output);
+}
+
 static void a_stream_of_publishes_does_not_put_off_the_first_answer(void **state)
 {
 	(void)state;
@@ -344,6 +365,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_is_owed_at_first),
 		cmocka_unit_test(an_answer_waits_for_its_id_and_those_before_it_do_not),
+		cmocka_unit_test(what_is_inserted_goes_before_the_answers_held),
 		cmocka_unit_test(a_stream_of_publishes_does_not_put_off_the_first_answer),
 		cmocka_unit_test(one_head_releases_both_borders),
 		cmocka_unit_test(a_small_rest_is_kept_and_goes_first),
