@@ -450,8 +450,7 @@ static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t 
 			upto = follower->end;
 		switch (log_block(fanout->log, follower->position + 1, upto, &block)) {
 		case BLOCK_END:
-			if (follower->end == FOLLOW_FOREVER &&
-			    follower->position == fanout->walked)
+			if (follower->end == FOLLOW_FOREVER && follower->position == fanout->walked)
 				become_live(fanout, follower);
 			return;
 		case BLOCK_DROPPED:

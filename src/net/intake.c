@@ -7,30 +7,25 @@
 
 enum { INPUT_FREE = 4 << 10 }; /* of unfinished commands: not counted in input_memory */
 
-/* Makes room for `n` more bytes of unfinished commands. False: the connection is refused it. */
-static bool reserve(struct conn *conn, size_t n)
+/* Reserves `n` more bytes for unfinished commands. False: the connection is refused them. */
+static bool account(struct conn *conn, size_t n)
 {
 	struct hub *hub = conn->worker->hub;
 	size_t size = buf_size(&conn->input) + n;
 	size_t wanted = size > INPUT_FREE ? size - INPUT_FREE : 0;
 
-	if (wanted > conn->reserved) {
-		size_t more = wanted - conn->reserved;
-		uint64_t all = atomic64_add(&hub->input_memory, more) + more;
-		conn->reserved = wanted;
-		if (all > limit_get(&hub->limits.input_memory)) {
-			atomic64_add(&hub->input_memory, -(uint64_t)more);
-			conn->reserved -= more;
-			conn_error(conn, ERROR_TOO_MANY,
-			           "limits.input_memory is used up; the connection closes");
-			conn_close_after_answers(conn);
-			return false;
-		}
-	}
-	if (buf_room(&conn->input) < n && buf_reserve(&conn->input, n) != 0) {
-		conn->is_lost = true;
+	if (wanted <= conn->reserved)
+		return true;
+	size_t more = wanted - conn->reserved;
+	uint64_t all = atomic64_add(&hub->input_memory, more) + more;
+	if (all > limit_get(&hub->limits.input_memory)) {
+		atomic64_add(&hub->input_memory, -(uint64_t)more);
+		conn_error(conn, ERROR_TOO_MANY,
+		           "limits.input_memory is used up; the connection closes");
+		conn_close_after_answers(conn);
 		return false;
 	}
+	conn->reserved = wanted;
 	return true;
 }
 
@@ -58,18 +53,19 @@ void intake_drop(struct conn *conn)
 
 static bool store(struct conn *conn, const char *bytes, size_t n)
 {
+	size_t have = buf_size(&conn->input);
+	/* A body is given its whole length at once; a line grows as it comes. */
+	size_t room = conn->need > have + n ? conn->need - have : n;
+
 	if (n == 0)
 		return true;
-	/* A line grows: ask for twice as much, so that moving it stays cheap. */
-	size_t room = n;
-	if (buf_room(&conn->input) < n && conn->need > buf_size(&conn->input) + n)
-		room = conn->need - buf_size(&conn->input);
-	else if (buf_room(&conn->input) < n && buf_size(&conn->input) > n)
-		room = buf_size(&conn->input);
-	if (!reserve(conn, room))
+	if (!account(conn, room))
 		return false;
-	memcpy(buf_end(&conn->input), bytes, n);
-	buf_grow(&conn->input, n);
+	if ((room > n && buf_reserve(&conn->input, room) != 0) ||
+	    buf_append(&conn->input, bytes, n) != 0) {
+		conn->is_lost = true;
+		return false;
+	}
 	return true;
 }
 
@@ -120,8 +116,12 @@ char *intake_place(struct conn *conn, size_t *n)
 	if (conn->state != CONN_OPEN || !conn->parser.in_body || conn->need <= have + 1 ||
 	    conn->is_deaf)
 		return conn->worker->scratch;
-	if (!reserve(conn, conn->need - have))
+	if (!account(conn, conn->need - have))
 		return NULL;
+	if (buf_reserve(&conn->input, conn->need - have) != 0) {
+		conn->is_lost = true;
+		return NULL;
+	}
 	*n = conn->need - have;
 	return buf_end(&conn->input);
 }

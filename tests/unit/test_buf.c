@@ -18,21 +18,7 @@
 
 #include <cmocka.h>
 
-static uint64_t seed = 1;
-
-static uint64_t next_random(void)
-{
-	/* xorshift64* */
-	seed ^= seed >> 12;
-	seed ^= seed << 25;
-	seed ^= seed >> 27;
-	return seed * UINT64_C(0x2545F4914F6CDD1D);
-}
-
-static unsigned random_below(unsigned n)
-{
-	return (unsigned)((next_random() >> 32) % n);
-}
+#include "chance.h"
 
 void *__real_realloc(void *block, size_t n);
 void *__wrap_realloc(void *block, size_t n);

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "chance.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "log/frame.h"
@@ -55,22 +56,6 @@ static _Thread_local uint64_t own_time_us;
 uint64_t __wrap_clock_mono_us(void)
 {
 	return own_time_us != 0 ? own_time_us : __real_clock_mono_us();
-}
-
-static uint64_t seed = 1;
-
-static uint64_t next_random(void)
-{
-	/* xorshift64* */
-	seed ^= seed >> 12;
-	seed ^= seed << 25;
-	seed ^= seed >> 27;
-	return seed * UINT64_C(0x2545F4914F6CDD1D);
-}
-
-static unsigned random_below(unsigned n)
-{
-	return (unsigned)((next_random() >> 32) % n);
 }
 
 /* ---- the world ---- */

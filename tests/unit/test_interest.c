@@ -20,27 +20,12 @@
 
 #include <cmocka.h>
 
+#include "chance.h"
 #include "base/clock.h"
 #include "net/fanout.h"
 #include "wire/pattern.h"
 
 enum { KEY = 42, WORDS_MAX = 12, SETS = 40, MESSAGES = 3000 };
-
-static uint64_t seed = 1;
-
-static uint64_t next_random(void)
-{
-	/* xorshift64* */
-	seed ^= seed >> 12;
-	seed ^= seed << 25;
-	seed ^= seed >> 27;
-	return seed * UINT64_C(0x2545F4914F6CDD1D);
-}
-
-static unsigned random_below(unsigned n)
-{
-	return (unsigned)((next_random() >> 32) % n);
-}
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t count, size_t n);

@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "chance.h"
 #include "wire/matcher.h"
 #include "wire/pattern.h"
 
@@ -28,22 +29,6 @@ static size_t blocks;            /* that are allocated and not freed */
 static unsigned malloc_fails_in; /* one call in so many fails, by chance; 0: none */
 static size_t malloc_fails_at;   /* the call of that number fails, from 1 on; 0: none */
 static size_t malloc_fails_from; /* calls for so many bytes or more fail; 0: none */
-static uint64_t seed;
-
-static uint64_t next_random(void)
-{
-	/* xorshift64* */
-	seed ^= seed >> 12;
-	seed ^= seed << 25;
-	seed ^= seed >> 27;
-	return seed * UINT64_C(0x2545F4914F6CDD1D);
-}
-
-static unsigned random_below(unsigned n)
-{
-	return (unsigned)((next_random() >> 32) % n);
-}
-
 void *__real_malloc(size_t n) __attribute__((weak));
 void *__real_calloc(size_t count, size_t n) __attribute__((weak));
 void __real_free(void *block) __attribute__((weak));
