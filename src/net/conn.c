@@ -76,7 +76,7 @@ static void choose_timer(struct conn *conn, bool had_traffic)
 		kind = TIMER_PROGRESS;
 	else if (conn->saw_eof)
 		kind = TIMER_PEER;
-	else if (conn->state == CONN_OPEN && in_body && !conn->saw_eof && conn->stall == STALL_NONE)
+	else if (conn->state == CONN_OPEN && in_body && conn->stall == STALL_NONE)
 		kind = TIMER_PUT;
 	else if (is_idle_timed(conn))
 		kind = TIMER_IDLE;
@@ -512,7 +512,6 @@ static bool drive_once(struct conn *conn)
 			conn_kill(conn);
 			return false;
 		}
-		fanout_leave(conn->worker->fanout, &conn->follower);
 		conn_become(conn, CONN_LINGERING);
 	}
 	/* Its answers were taken: its commands go on in the next turn, so that others have theirs. */
@@ -620,7 +619,6 @@ void conn_open(struct worker *worker, const struct handoff_item *item)
 	}
 	conn->worker = worker;
 	conn->fd = item->fd;
-	conn->is_unix = item->is_unix;
 	conn->peer = item->peer;
 	conn->is_counted = !is_refused;
 	conn->is_swept = worker->has_reported;

@@ -95,7 +95,7 @@ struct conn {
 
 	struct output output;
 
-	bool is_unix, is_counted, is_writing, is_queued, is_held, is_starved;
+	bool is_counted, is_writing, is_queued, is_held, is_starved;
 	struct peer_key peer;
 	enum timer_kind timer;
 	uint32_t executed;   /* commands executed or refused, to tell one body from the next */

@@ -232,7 +232,6 @@ size_t session_execute(struct conn *conn, const char *bytes, size_t n)
 	                                             limit_get(&worker->hub->limits.max_payload)};
 	size_t at = 0;     /* behind the last command executed */
 	size_t parsed = 0; /* behind the last one parsed: `at`, or publishes in the batch between */
-
 	const uint64_t end_us = clock_mono_us() + SHARE_US;
 
 	worker->batch.count = 0;
