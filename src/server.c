@@ -239,14 +239,17 @@ static int make_log(struct server *server)
 {
 	const struct log_options options = log_options(&server->config);
 	struct hub *hub = &server->hub;
+	char error[LOG_ERROR_MAX];
 
 	hub->wake = wake_new(server->worker_count);
 	hub->peers = peers_new();
 	if (hub->wake == NULL || hub->peers == NULL)
 		return -ENOMEM;
-	hub->log = log_open(&options, hub->wake);
-	if (hub->log == NULL)
-		return -ENOMEM;
+	hub->log = log_open(&options, hub->wake, error, sizeof error);
+	if (hub->log == NULL) {
+		diag(DIAG_ERROR, "%s", error);
+		return -EIO;
+	}
 	epoch_register(log_epoch(hub->log), &server->epoch);
 	return 0;
 }

@@ -195,7 +195,9 @@ static void trim(struct keeper *keeper, struct segment *segment, uint64_t state)
 	end = end / 4096 * 4096;
 	if (end < begin + TRIM_MIN)
 		return;
-	if (madvise(segment->map + begin, end - begin, MADV_DONTNEED) != 0)
+	if (segment->is_durable)
+		return; /* a file's room stays allocated: it must never run out */
+	if (madvise(segment_map(segment) + begin, end - begin, MADV_DONTNEED) != 0)
 		return; /* it goes on counting whole */
 	segment->counted_bytes = segment->size - (end - begin);
 	keeper->chain_bytes -= end - begin;
@@ -215,7 +217,8 @@ static void examine_sealed(struct keeper *keeper, uint64_t head)
 		    base + state_entries(state) > head + 1)
 			return;
 		trim(keeper, segment, state);
-		segment_build_filter(segment, state_entries(state));
+		if (!segment_has_summary(segment)) /* those recovered have one */
+			segment_sum_up(segment, state_entries(state));
 		keeper->examined = base + state_entries(state);
 	}
 }
@@ -238,10 +241,10 @@ static bool is_to_go(struct keeper *keeper, const struct segment *segment, uint6
 		return true;
 	if (messages != 0 && head + 1 - end >= messages)
 		return true;
-	if (age == 0 || end == base)
+	if (age == 0)
 		return false;
-	const struct entry *newest = segment_entry(segment, (uint32_t)(end - base - 1));
-	return entry_time_us(newest) + age < clock_wall_us();
+	/* One that has just been sealed has its summary by the next pass. */
+	return segment_has_summary(segment) && segment->last_time_us + age < clock_wall_us();
 }
 
 static void retire(struct keeper *keeper, uint64_t head)
