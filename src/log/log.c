@@ -30,53 +30,165 @@
  * [O18] file.is_retired: set (release) before the file is unlinked; who misses the file looks (acquire)
  *      whether that is why.
  * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by (acquire).
+ * [O20] watched.start (fault.c): a slot is whole (release) before the handler goes by it (acquire).
+ * [O21] syncer.sleeps and the commits: Dekker, full fences on both sides (syncer.c).
  */
 #include "log/log.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "base/diag.h"
 #include "log/chain.h"
 #include "log/frame.h"
+#include "log/recover.h"
+#include "log/store.h"
+#include "log/syncer.h"
+#include "log/verify.h"
 
 static int draw_random(void *at, size_t n)
 {
 	return getrandom(at, n, 0) == (ssize_t)n ? 0 : -1;
 }
 
+static bool is_durable(const struct log_options *options)
+{
+	return options->dir != NULL && options->dir[0] != '\0';
+}
+
+/* An empty log of its own. 0 or -1. */
+static int open_in_memory(struct log *log, const struct log_options *options)
+{
+	clock_open(0);
+	if (draw_random(&log->identity, sizeof log->identity) != 0 ||
+	    draw_random(&log->hash_key, sizeof log->hash_key) != 0)
+		return -1;
+	log->keeper = keeper_start(log, options, NULL);
+	return log->keeper == NULL ? -1 : 0;
+}
+
+/* What was found becomes the log. */
+static int take_over(struct log *log, const struct log_options *options, struct recovery *found)
+{
+	clock_open(found->newest_us);
+	log->sync = options->sync;
+	log->shows_synced = options->sync == LOG_SYNC_ALWAYS;
+	log->identity = found->log.identity;
+	log->hash_key = found->log.key;
+	atomic64_store_release(&log->head, found->head);     /* [O7] */
+	atomic64_store_release(&log->synced, found->synced); /* [O19] */
+	log->syncer = syncer_new(log, options->sync_interval_us);
+	if (log->syncer == NULL)
+		return -1;
+	log->keeper = keeper_start(log, options, found);
+	if (log->keeper == NULL)
+		return -1;
+	if (syncer_start(log->syncer) == 0)
+		return 0;
+	keeper_stop(log->keeper);
+	keeper_free(log->keeper);
+	return -1;
+}
+
+/* Maps what is not in memory and looks at all of it. */
+static int warm_all(struct log *log, struct recovery *found)
+{
+	for (size_t i = 0; i < found->count; i++) {
+		struct segment *segment = found->segments[i];
+		struct gap_list list = {.gaps = NULL};
+		char *map = segment_map(segment);
+		if (map != NULL)
+			continue;
+		int error = store_map_segment(log->store, segment, &map);
+		if (error == -ENOENT || error == -EBADMSG) {
+			atomic32_store_relaxed(&segment->is_damaged, 1); /* see there */
+			continue;
+		}
+		if (error != 0)
+			return error;
+		uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
+		error = segment_verify(segment, map, 0, state_entries(state), &list);
+		segment_publish(segment, map, list.gaps);
+		if (error != 0)
+			return error;
+	}
+	return 0;
+}
+
+static int open_files(struct log *log, const struct log_options *options, char *error,
+                      size_t error_size)
+{
+	struct recovery found;
+	uint32_t max_entries = keeper_max_entries(options->retain_messages);
+
+	log->store = store_open(options->dir, error, error_size);
+	if (log->store == NULL ||
+	    recover(log->store, options, max_entries, &found, error, error_size) != 0)
+		return -1;
+	int result = warm_all(log, &found);
+	if (result == 0)
+		result = take_over(log, options, &found);
+	if (result != 0)
+		snprintf(error, error_size, "%s: no memory or no thread for the log", options->dir);
+	recovery_free(&found);
+	return result;
+}
+
 struct log *log_open(const struct log_options *options, struct wake *wake, char *error,
                      size_t error_size)
 {
 	struct log *log = aligned_alloc(CACHE_LINE, sizeof *log);
-	snprintf(error, error_size, "no memory for the log");
+	snprintf(error, error_size, "no memory or no thread for the log");
 	if (log == NULL)
 		return NULL;
 	memset(log, 0, sizeof *log);
 	log->segment_size = options->segment_size;
 	log->wake = wake;
 	epoch_init(&log->epoch);
-	clock_open(0);
-	if (draw_random(&log->identity, sizeof log->identity) != 0 ||
-	    draw_random(&log->hash_key, sizeof log->hash_key) != 0)
-		goto fail;
-	log->keeper = keeper_start(log, options);
-	if (log->keeper == NULL)
-		goto fail;
-	return log;
-fail:
+	int result = is_durable(options) ? open_files(log, options, error, error_size)
+	                                 : open_in_memory(log, options);
+	if (result == 0)
+		return log;
+	syncer_free(log->syncer);
+	store_close(log->store);
 	free(log);
 	return NULL;
+}
+
+/* Syncs everything and writes down that it is whole; what can't be is found by the next start. */
+static void end_run(struct log *log)
+{
+	if (!syncer_finish(log->syncer))
+		return;
+	struct store_log end = {.identity = log->identity,
+	                        .key = log->hash_key,
+	                        .end = STORE_CLEAN,
+	                        .head = log_synced(log)};
+	snprintf(end.boot, sizeof end.boot, "%s", store_boot(log->store));
+	int error = store_write_log(log->store, &end);
+	if (error != 0)
+		diag(DIAG_ERROR,
+		     "%s/log: can't be written (%s): the next start takes this for a crash",
+		     store_dir(log->store), strerror(-error));
 }
 
 void log_close(struct log *log)
 {
 	if (log == NULL)
 		return;
+	if (log->syncer != NULL)
+		syncer_stop(log->syncer);
 	keeper_stop(log->keeper);
+	if (log->store != NULL)
+		end_run(log);
+	keeper_free(log->keeper);
+	syncer_free(log->syncer);
+	store_close(log->store);
 	free(log);
 }
 
@@ -185,7 +297,11 @@ static size_t find(const struct directory *directory, uint64_t id)
 
 void log_announce(struct log *log)
 {
-	wake_ring(log->wake);
+	/* With LOG_SYNC_ALWAYS there is nothing to be seen before the syncer rings. */
+	if (!log->shows_synced)
+		wake_ring(log->wake);
+	if (log->syncer != NULL)
+		syncer_announce(log->syncer);
 }
 
 const char *log_sync_word(const struct log *log)

@@ -6,15 +6,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "log/fault.h"
 #include "log/frame.h"
 
 /* A claim's copies should take microseconds: every reader waits for them. */
 enum { CLAIM_BYTES_MAX = 64 << 10 };
 
-static uint64_t draw_secret(void)
+uint64_t segment_draw_secret(void)
 {
 	uint64_t secret;
 	if (getrandom(&secret, sizeof secret, GRND_NONBLOCK) != (ssize_t)sizeof secret)
@@ -44,13 +46,23 @@ struct segment *segment_new(size_t size)
 
 void segment_free(struct segment *segment)
 {
-	munmap(segment_map(segment), segment->size);
+	char *map = segment_map(segment);
+	if (map != NULL && segment->is_durable)
+		fault_forget(map);
+	if (map != NULL)
+		munmap(map, segment->size);
+	if (segment->file.fd >= 0)
+		close(segment->file.fd);
+	if (segment->is_durable) {
+		free((void *)(uintptr_t)segment->filter);
+		free((void *)(uintptr_t)segment_gaps(segment));
+	}
 	free(segment);
 }
 
 void segment_reset(struct segment *segment, uint32_t max_entries)
 {
-	segment->secret = draw_secret();
+	segment->secret = segment_draw_secret();
 	segment->max_entries = max_entries;
 	segment->counted_bytes = segment->size;
 	segment->next_free = NULL;

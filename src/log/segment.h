@@ -168,7 +168,10 @@ struct message {
 
 /* A segment of `size` bytes of fresh memory, not linked anywhere. NULL: no memory. */
 struct segment *segment_new(size_t size);
+/* Releases all that it has, a file's mapping and descriptor included. Thread: the keeper. */
 void segment_free(struct segment *segment);
+/* Of commit words: random, and with no id the word that fresh memory holds. Thread: any. */
+uint64_t segment_draw_secret(void);
 /* Begins a new life: empty, no base, a new secret. Thread: the keeper, nobody else can see it. */
 void segment_reset(struct segment *segment, uint32_t max_entries);
 

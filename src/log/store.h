@@ -9,15 +9,7 @@
  *     *.seg.damaged         what a repair put aside: never looked at
  *
  * Other files are none of our business. A segment file has exactly its segment's size, all of it
- * allocated, and the layout of segment.h: in the first page the header below and the filter, then
- * frames, then the index. What is in the header is in parts, each with a check of its own and in a
- * sector of its own, because each is written at another time:
- *
- *     constant   when the file is made
- *     gap        when it is made, or when a recovery finds out what is missing before it
- *     seal       by the syncer, when all the rest is on disk for good
- *     synced     by the syncer, behind each sync; two places in turn, so that one is always whole
- *     failed     by the syncer, when a sync has failed
+ * allocated, and the layout of segment.h, with the header of header.h.
  *
  * A file is made under another name, allocated, given its header, synced, renamed, and the directory
  * synced: a name that ends in .seg always stands for a whole file. Nothing is ever truncated or used
@@ -34,73 +26,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "log/header.h"
 #include "log/segment.h"
 
-enum { STORE_VERSION = 1, STORE_BOOT_MAX = 64, STORE_NAME_MAX = 32 };
-
-#define STORE_BYTE_ORDER 0x0102030405060708ULL
-
-/* ---- a segment file's header ---- */
-
-/* Each `check` is the hash of the part before it, keyed with the log's key (of the constant part:
- * with 0, since the key stands in it). */
-struct header_constant {
-	char magic[8];       /* "psad seg" */
-	uint64_t byte_order; /* STORE_BYTE_ORDER */
-	uint32_t version;    /* STORE_VERSION */
-	uint32_t max_entries;
-	uint64_t number;   /* as in the name */
-	uint64_t size;     /* of the file */
-	uint64_t key;      /* of the log that it belongs to */
-	uint64_t secret;   /* of the commit words */
-	uint64_t id_bound; /* no id in here, or in any file before, is above this */
-	uint64_t check;
-};
-
-struct header_gap {
-	uint64_t base; /* the first id; 0: the one behind the segment before */
-	uint64_t loss; /* enum loss: of the ids between the segment before and base */
-	uint64_t check;
-};
-
-/* All zero until it is sealed. */
-struct header_seal {
-	uint64_t base;
-	uint32_t entries, bytes;
-	uint64_t first_time_us, last_time_us;
-	uint64_t filter_hash; /* hash64 of the filter, keyed with the log's key */
-	uint64_t check;
-};
-
-struct header_synced {
-	uint64_t id; /* all ids of this segment up to here were on disk; base - 1 or 0: none */
-	uint64_t check;
-};
-
-struct segment_header {
-	_Alignas(512) struct header_constant constant;
-	_Alignas(512) struct header_gap gap;
-	_Alignas(512) struct header_seal seal;
-	_Alignas(512) struct header_synced synced[2];
-	uint64_t failed; /* not 0: a sync of this file has failed */
-};
-_Static_assert(sizeof(struct segment_header) == FILTER_OFFSET, "the filter is the upper half");
-
-/* The most entries that a segment of this size can hold, whatever they are. */
-uint32_t store_capacity(size_t size, uint32_t max_entries);
-
-/* Whether the parts are whole; `key`: the log's. */
-bool header_constant_is_good(const struct header_constant *part);
-bool header_gap_is_good(const struct header_gap *part, uint64_t key);
-bool header_seal_is_good(const struct header_seal *part, uint64_t key);
-/* The newest id that one of the two places vouches for; false: neither is whole. */
-bool header_synced(const struct segment_header *header, uint64_t *id);
-
-/* These write into a file through its mapping; they sync nothing. */
-void header_set_gap(struct segment_header *header, uint64_t base, enum loss loss);
-void header_set_synced(struct segment_header *header, uint64_t id);
-/* Filter and seal, from the segment's summary and state. */
-void header_set_seal(struct segment_header *header, const struct segment *segment);
+enum { STORE_BOOT_MAX = 64, STORE_NAME_MAX = 32 };
 
 /* ---- the directory ---- */
 
@@ -125,8 +54,12 @@ struct store_log {
 	uint32_t identity;         /* of positions: what clients see */
 	uint64_t key;              /* of all hashes and checksums; every segment file names it */
 	char boot[STORE_BOOT_MAX]; /* of the run that last opened it to append */
-	bool is_clean;             /* that run has ended in good order ... */
-	uint64_t head;             /* ... and this was the newest id then */
+	enum store_end {
+		STORE_NEW,   /* the first segment file may not be there yet */
+		STORE_OPEN,  /* that run was appending; how it ended is not known */
+		STORE_CLEAN, /* it ended in good order, and all was on disk */
+	} end;
+	uint64_t head; /* STORE_CLEAN: the newest id then */
 };
 
 /* 0; -ENOENT when there is none (error is not set then); -1. Thread: startup. */
@@ -177,16 +110,24 @@ struct segment *store_open_segment(struct store *store, uint64_t number,
 int store_map_segment(struct store *store, struct segment *segment, char **map);
 /* Maps it for writing, for good, and keeps the descriptor. Thread: startup. */
 int store_map_to_append(struct store *store, struct segment *segment, char **map);
-/* Undoes either. Thread: who knows that nobody looks at it any more. */
-void store_unmap(struct segment *segment, char *map);
+/* Undoes store_map_segment(). Thread: who knows that nobody looks at it any more. */
+void store_unmap(const struct segment *segment, char *map);
+/* Closes the descriptor, when the last sync is done. Thread: the syncer, or startup. */
+void store_close_file(struct segment *segment);
+
+/*
+ * Puts a copy, synced and without the failed mark, in the place of a file that a sync has failed for:
+ * what is read of that one may not be on the disk. Nothing of it is mapped. Thread: startup.
+ */
+int store_replace_by_copy(struct store *store, struct segment *segment);
 
 /* Whether the name still stands for the file that we have open: else all of it is lost with us. */
 bool store_has_file(struct store *store, const struct segment *segment);
 
+/* Syncs a segment's file, whoever else has it open. Thread: the keeper. */
+int store_sync_segment(struct store *store, uint64_t number);
+
 /* Removes a segment's file; the directory is synced. Thread: the keeper, or startup. */
 int store_unlink(struct store *store, uint64_t number);
-
-/* Frees a segment of a store: mapping, descriptor, filter, gaps. Thread: as store_unmap(). */
-void store_free_segment(struct segment *segment);
 
 #endif
