@@ -56,10 +56,8 @@ void run_list_build(struct run_list *list, const struct selection *selection, si
 	list->count = 0;
 	list->end = to;
 	while (i < to) {
-		if (list->bytes >= max_bytes || list->messages >= max_messages) {
-			list->end = i;
+		if (list->bytes >= max_bytes || list->messages >= max_messages)
 			break;
-		}
 		/* Payloads have a header between them: each is a run of its own. */
 		uint32_t end = selection->is_bare ? i + 1 : bits_find(bits, false, i, to);
 		if (end - i > max_messages - list->messages)
@@ -73,7 +71,8 @@ void run_list_build(struct run_list *list, const struct selection *selection, si
 		list->messages += end - i;
 		list->end = end;
 		i = bits_find(bits, true, end, to);
-		if (i == to)
+		/* Nothing more matches; but who wanted only so many stands behind the last. */
+		if (i == to && list->messages < max_messages)
 			list->end = to;
 	}
 }
