@@ -113,7 +113,7 @@ bool log_has_failed(const struct log *log);
 uint64_t log_first(struct log *log);
 
 /* Blocks of neighbouring entries of one segment: what readers work by. */
-enum { BLOCK_ENTRIES = 512 };
+enum { BLOCK_ENTRIES = 16384 };
 
 struct block {
 	const struct segment *segment;
