@@ -32,6 +32,11 @@
  * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by (acquire).
  * [O20] watched.start (fault.c): a slot is whole (release) before the handler goes by it (acquire).
  * [O21] syncer.sleeps and the commits: Dekker, full fences on both sides (syncer.c).
+ * [O22] warmer.wanted: a segment is linked (cas, release) before the warmer takes it off (cas, acquire).
+ * [O23] log.warmed: raised (release) when a segment can be read; readers take it (acquire) before they
+ *      look, so that one that they find cold raises it later.
+ * [O24] segment.is_wanted: reset (release) when the warmer has taken the segment off its list; who
+ *      links it again (acquire) comes after that.
  */
 #include "log/log.h"
 
@@ -49,7 +54,7 @@
 #include "log/recover.h"
 #include "log/store.h"
 #include "log/syncer.h"
-#include "log/verify.h"
+#include "log/warmer.h"
 
 static int draw_random(void *at, size_t n)
 {
@@ -88,36 +93,15 @@ static int take_over(struct log *log, const struct log_options *options, struct 
 	log->keeper = keeper_start(log, options, found);
 	if (log->keeper == NULL)
 		return -1;
-	if (syncer_start(log->syncer) == 0)
+	log->warmer = warmer_start(log);
+	if (log->warmer != NULL && syncer_start(log->syncer) == 0)
 		return 0;
+	if (log->warmer != NULL)
+		warmer_stop(log->warmer);
 	keeper_stop(log->keeper);
+	warmer_free(log->warmer);
 	keeper_free(log->keeper);
 	return -1;
-}
-
-/* Maps what is not in memory and looks at all of it. */
-static int warm_all(struct log *log, struct recovery *found)
-{
-	for (size_t i = 0; i < found->count; i++) {
-		struct segment *segment = found->segments[i];
-		struct gap_list list = {.gaps = NULL};
-		char *map = segment_map(segment);
-		if (map != NULL)
-			continue;
-		int error = store_map_segment(log->store, segment, &map);
-		if (error == -ENOENT || error == -EBADMSG) {
-			atomic32_store_relaxed(&segment->is_damaged, 1); /* see there */
-			continue;
-		}
-		if (error != 0)
-			return error;
-		uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
-		error = segment_verify(segment, map, 0, state_entries(state), &list);
-		segment_publish(segment, map, list.gaps);
-		if (error != 0)
-			return error;
-	}
-	return 0;
 }
 
 static int open_files(struct log *log, const struct log_options *options, char *error,
@@ -130,9 +114,7 @@ static int open_files(struct log *log, const struct log_options *options, char *
 	if (log->store == NULL ||
 	    recover(log->store, options, max_entries, &found, error, error_size) != 0)
 		return -1;
-	int result = warm_all(log, &found);
-	if (result == 0)
-		result = take_over(log, options, &found);
+	int result = take_over(log, options, &found);
 	if (result != 0)
 		snprintf(error, error_size, "%s: no memory or no thread for the log", options->dir);
 	recovery_free(&found);
@@ -183,9 +165,12 @@ void log_close(struct log *log)
 		return;
 	if (log->syncer != NULL)
 		syncer_stop(log->syncer);
+	if (log->warmer != NULL)
+		warmer_stop(log->warmer);
 	keeper_stop(log->keeper);
 	if (log->store != NULL)
 		end_run(log);
+	warmer_free(log->warmer);
 	keeper_free(log->keeper);
 	syncer_free(log->syncer);
 	store_close(log->store);
@@ -455,7 +440,7 @@ static enum block_verdict look_back(struct block *block, uint64_t id)
 /* Durable logs: somebody reads here, so it is not the one to be unmapped. */
 static void note_use(struct log *log, struct segment *segment)
 {
-	uint32_t tick = atomic32_load_relaxed(&log->tick); /* a coarse clock */
+	uint32_t tick = atomic32_load_relaxed(&log->tick); /* it only helps to choose */
 	if (segment->is_durable && atomic32_load_relaxed(&segment->used_tick) != tick)
 		atomic32_store_relaxed(&segment->used_tick, tick);
 }
@@ -528,9 +513,21 @@ const char *block_topic(const struct block *block, uint32_t i)
 
 void log_want(struct log *log, const struct block *block)
 {
-	/* Nothing is cold yet: all segments stay mapped. */
-	(void)log;
-	(void)block;
+	warmer_want(log->warmer, (struct segment *)(uintptr_t)block->segment);
+}
+
+uint64_t log_warmed(const struct log *log)
+{
+	return atomic64_load_acquire(&log->warmed); /* [O23] */
+}
+
+void log_damage(struct log *log, const struct block *block)
+{
+	struct segment *segment = (struct segment *)(uintptr_t)block->segment;
+
+	atomic32_store_relaxed(&segment->is_damaged, 1); /* see there */
+	if (log->warmer != NULL)
+		warmer_kick(log->warmer); /* which says so, or the syncer does */
 }
 
 /* ---- searching by time ---- */
@@ -538,9 +535,11 @@ void log_want(struct log *log, const struct block *block)
 /* The time of a segment's first message, which has been committed. */
 static uint64_t first_time_us(const struct segment *segment)
 {
+	/* In this order: the mapping only goes [O14] when the summary stands. */
+	char *map = segment_map(segment);
 	if (segment_has_summary(segment))
 		return segment->first_time_us;
-	return entry_time_us(segment_entry(segment, 0));
+	return entry_time_us(map_entry(map, segment->size, 0));
 }
 
 /* The first id of segment `nth`; the head's follower when that is not beyond the head. */
@@ -594,12 +593,15 @@ uint64_t log_find_time(struct log *log, uint64_t time_us, struct block *cold)
 	uint64_t end = base + state_entries(atomic64_load_acquire(&segment->state)); /* [O4] */
 	uint32_t count = (uint32_t)((end > head + 1 ? head + 1 : end) - base);
 	char *map = segment_map(segment);
-	if (map == NULL) {
+	if (map == NULL && count > 0 && !segment_is_damaged(segment)) {
 		if (cold != NULL)
 			*cold = (struct block){.segment = segment, .first = base, .count = count};
 		return base;
 	}
-	uint32_t index = find_in(segment, map, count, time_us);
+	uint32_t index = map == NULL ? count : find_in(segment, map, count, time_us);
+	/* Nobody knows which of it was newer: all of it. */
+	if (segment_is_damaged(segment))
+		return base;
 	return index < count ? base + index : first_from(directory, low, head);
 }
 

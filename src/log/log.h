@@ -145,9 +145,29 @@ enum block_verdict log_block(struct log *log, uint64_t id, uint64_t upto, struct
  * (<= head); of a gap, from its beginning to `id`. */
 enum block_verdict log_block_back(struct log *log, uint64_t id, struct block *block);
 
-/* Asks for the segment of a BLOCK_COLD. When it can be read `wake` is rung: look again then.
- * Thread: any, inside the section. */
+/*
+ * Asks for the segment of a BLOCK_COLD. When it can be read, or is known to be damaged or gone,
+ * log_warmed() changes and `wake` is rung: look again then. (It may have become cold again: ask
+ * again.) Thread: any, inside the section.
+ */
 void log_want(struct log *log, const struct block *block);
+/*
+ * Changes whenever a segment that was asked for need not be waited for any more. To be taken before
+ * the look at the log that finds it cold, so that no change is missed. Thread: any.
+ */
+uint64_t log_warmed(const struct log *log);
+
+/*
+ * What the block is of can't be read (EFAULT of a system call): all of its segment is a gap from here
+ * on. Thread: any, inside the section.
+ */
+void log_damage(struct log *log, const struct block *block);
+/* Whether that has been found out since the block was: what has been read of it may be anything. To
+ * be asked behind the reading. Thread: any, inside the section. */
+static inline bool block_is_damaged(const struct block *block)
+{
+	return segment_is_damaged(block->segment);
+}
 
 static inline const struct entry *block_entry(const struct block *block, uint32_t i)
 {

@@ -111,10 +111,13 @@ struct segment {
 	const uint64_t *filter; /* NULL: there was no memory for it, so anything may match */
 	uint64_t first_time_us, last_time_us;
 
-	/* When it was last read, in log.tick's; relaxed, it only helps to choose what to unmap. */
+	/* When it was last read, in log.tick's, 0: not since it was warmed; relaxed, it only helps
+	 * to choose what to unmap. */
 	uint32_t used_tick;
-	/* Somebody reads on here; relaxed, the kick behind it orders it. The warmer resets it. */
+	/* [O24] Somebody has asked for it. warmer_want: exchange, which acquires; dismiss_first:
+	 * release, when it is off the list. */
 	uint32_t is_wanted;
+	struct segment *next_wanted; /* whose it is says is_wanted */
 
 	/* Hot: every claim. [O4] claim: acquire and release; seal: the same; readers: acquire,
 	 * before they trust that an index slot is one. */

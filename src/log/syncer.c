@@ -16,6 +16,7 @@
 #include "base/diag.h"
 #include "log/chain.h"
 #include "log/store.h"
+#include "log/warmer.h"
 
 enum { TICK_MS = 1000, JOBS_MAX = 16 };
 
@@ -126,6 +127,7 @@ static int seal(struct syncer *syncer, struct segment *segment)
 		return -1;
 	store_close_file(segment);
 	atomic32_store_release(&segment->file.is_stored, 1); /* [O17] */
+	warmer_kick(syncer->log->warmer);                    /* there may be too many mapped now */
 	return 0;
 }
 

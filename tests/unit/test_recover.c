@@ -154,7 +154,7 @@ static uint64_t time_of(uint64_t id)
 {
 	struct block block;
 	epoch_enter(&w.me);
-	assert_int_equal(log_block(w.log, id, id, &block), BLOCK_HERE);
+	assert_int_equal(look(&w, id, id, false, &block), BLOCK_HERE);
 	uint64_t time_us = entry_time_us(block_entry(&block, 0));
 	epoch_leave(&w.me);
 	return time_us;
@@ -183,14 +183,12 @@ static void a_search_by_time_finds_what_a_former_run_wrote(void **state)
 	append_many(&w, 3000);
 	close_log(&w);
 	open_log(&w);
-	epoch_enter(&w.me);
 	for (uint64_t id = 1; id <= 3000; id += 37) {
-		uint64_t found = log_find_time(w.log, time_of(id), NULL);
+		uint64_t found = find_time(&w, time_of(id));
 		assert_true(found <= id && time_of(found) == time_of(id));
 		assert_true(found == 1 || time_of(found - 1) < time_of(id));
 	}
-	assert_true(log_find_time(w.log, UINT64_MAX >> 8, NULL) == 3001);
-	epoch_leave(&w.me);
+	assert_true(find_time(&w, UINT64_MAX >> 8) == 3001);
 }
 
 /* ---- retention ---- */
