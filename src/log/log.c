@@ -129,8 +129,10 @@ static int open_files(struct log *log, const struct log_options *options, char *
 	uint32_t max_entries = keeper_max_entries(options->retain_messages);
 
 	log->store = store_open(options->dir, error, error_size);
-	if (log->store == NULL ||
-	    recover(log->store, options, max_entries, &found, error, error_size) != 0)
+	if (log->store == NULL)
+		return -1;
+	store_set_populate(log->store, options->sync == LOG_SYNC_NO);
+	if (recover(log->store, options, max_entries, &found, error, error_size) != 0)
 		return -1;
 	int result = warm_all(log, &found);
 	if (result == 0)

@@ -29,7 +29,7 @@ static const char log_name[] = "log";
 struct store {
 	char *dir;
 	int dir_fd, lock_fd;
-	bool is_in_memory;
+	bool is_in_memory, populates_writes;
 	uint64_t key;
 	char boot[STORE_BOOT_MAX];
 };
@@ -176,6 +176,11 @@ const char *store_boot(const struct store *store)
 bool store_is_in_memory(const struct store *store)
 {
 	return store->is_in_memory;
+}
+
+void store_set_populate(struct store *store, bool writes)
+{
+	store->populates_writes = writes || store->is_in_memory;
 }
 
 void store_set_key(struct store *store, uint64_t key)
@@ -337,9 +342,7 @@ static struct segment *segment_of(const struct store *store, const struct header
 /* Appending is not to wait for pages. Where they can't be had now they will be when needed. */
 static void populate(const struct store *store, char *map, size_t size)
 {
-	/* In a tmpfs the pages are there for good. On a disk to write them would mean that all the
-	 * zeros are written out. */
-	int advice = store->is_in_memory ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+	int advice = store->populates_writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 	if (madvise(map, size, advice) == 0 || errno != EINVAL)
 		return;
 	for (size_t at = 0; at < size; at += PAGE)

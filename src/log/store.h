@@ -50,6 +50,13 @@ const char *store_boot(const struct store *store);
 /* It is a tmpfs: what is here has never outlived a boot. */
 bool store_is_in_memory(const struct store *store);
 
+/*
+ * Whether the pages of new files are made ready to be written, so that appending never faults. Each sync
+ * makes them read-only again, and the first one writes them all out, zeros as they are: so not where
+ * syncs are frequent. Thread: startup.
+ */
+void store_set_populate(struct store *store, bool writes);
+
 /* The file `log`. 0; -ENOENT when there is none (error is not set then); -1. Thread: startup. */
 int store_read_log(struct store *store, struct store_log *log, char *error, size_t error_size);
 /* Replaces it, synced. Thread: startup, or the last one. */
