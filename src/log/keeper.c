@@ -250,9 +250,13 @@ static void seal_by_age(struct keeper *keeper)
 	uint64_t state = atomic64_load_acquire(&tail->state);                   /* [O4] */
 	uint64_t base = atomic64_load_acquire(&tail->base);                     /* [O2] */
 
-	if (age == 0 || state_entries(state) == 0 || !segment_is_committed(tail, base, 0))
+	char *map = segment_map(tail);
+
+	if (age == 0 || state_entries(state) == 0 || map == NULL) /* rolled and stored meanwhile */
 		return;
-	if (entry_time_us(segment_entry(tail, 0)) + age / 4 > clock_wall_us())
+	const struct entry *first = map_entry(map, tail->size, 0);
+	if (!entry_is_committed(first, base, tail->secret) ||
+	    entry_time_us(first) + age / 4 > clock_wall_us())
 		return;
 	segment_seal(tail);
 	/* Without a follower now, the next pass that links one rolls. */

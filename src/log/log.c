@@ -549,9 +549,11 @@ void log_want(struct log *log, const struct block *block)
 /* The time of a segment's first message, which has been committed. */
 static uint64_t first_time_us(const struct segment *segment)
 {
-	if (segment_has_summary(segment))
+	/* The mapping first: where it has gone, the summary was there before. */
+	char *map = segment_map(segment);
+	if (segment_has_summary(segment) || map == NULL)
 		return segment->first_time_us;
-	return entry_time_us(segment_entry(segment, 0));
+	return entry_time_us(map_entry(map, segment->size, 0));
 }
 
 /* The first id of segment `nth`; the head's follower when that is not beyond the head. */
