@@ -21,7 +21,6 @@ static struct watched {
 } watched[FAULT_MAPPINGS_MAX];
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of those who change slots */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 enum { PAGE = 4096 };
 
@@ -50,11 +49,12 @@ static void on_fault(int number, siginfo_t *info, void *context)
 	uint32_t *mark = find_mark(address);
 	(void)context;
 
+	/* The mark first: whoever finds the zeros and then looks at it knows what they are. */
+	if (mark != NULL)
+		atomic32_store_relaxed(mark, 1); /* see segment.is_damaged */
 	if (mark == NULL || mmap(page, PAGE, PROT_READ | PROT_WRITE,
 	                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		(void)signal(number, SIG_DFL); /* it comes again at once, and ends us */
-	else
-		atomic32_store_relaxed(mark, 1); /* see segment.is_damaged */
 	errno = saved_errno;
 }
 
@@ -68,7 +68,8 @@ static void install(void)
 int fault_watch(char *map, size_t size, uint32_t *mark)
 {
 	int error = -ENOMEM;
-	(void)pthread_once(&once, install);
+	/* Each time: it costs little, and whoever had other plans in between has none any more. */
+	install();
 	pthread_mutex_lock(&mutex);
 	for (size_t i = 0; i < FAULT_MAPPINGS_MAX && error != 0; i++) {
 		struct watched *slot = &watched[i];

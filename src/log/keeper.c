@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/diag.h"
+#include "base/thread.h"
 #include "log/chain.h"
 #include "log/recover.h"
 #include "log/store.h"
@@ -251,9 +251,13 @@ static void seal_by_age(struct keeper *keeper)
 	uint64_t state = atomic64_load_acquire(&tail->state);                   /* [O4] */
 	uint64_t base = atomic64_load_acquire(&tail->base);                     /* [O2] */
 
-	if (age == 0 || state_entries(state) == 0 || !segment_is_committed(tail, base, 0))
+	char *map = segment_map(tail);
+
+	if (age == 0 || state_entries(state) == 0 || map == NULL) /* rolled and stored meanwhile */
 		return;
-	if (entry_time_us(segment_entry(tail, 0)) + age / 4 > clock_wall_us())
+	const struct entry *first = map_entry(map, tail->size, 0);
+	if (!entry_is_committed(first, base, tail->secret) ||
+	    entry_time_us(first) + age / 4 > clock_wall_us())
 		return;
 	segment_seal(tail);
 	/* Without a follower now, the next pass that links one rolls. */
@@ -595,13 +599,7 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options,
 		goto fail;
 	publish_bytes(keeper);
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
-	sigset_t all, before;
-	/* Signals are the main thread's alone. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&keeper->thread, NULL, keep, keeper);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error == 0)
+	if (thread_start(&keeper->thread, keep, keeper) == 0)
 		return keeper;
 	free_chain(keeper);
 fail:

@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/diag.h"
+#include "base/thread.h"
 #include "log/chain.h"
 #include "log/store.h"
 #include "log/verify.h"
@@ -51,7 +51,7 @@ struct fading {
 };
 
 struct warmer {
-	/* [O22] warmer_want: cas; take_wanted: cas, which acquires. A stack, by next_wanted; its
+	/* [O25] warmer_want: cas; take_wanted: cas, which acquires. A stack, by next_wanted; its
 	 * segments are held. */
 	_Alignas(CACHE_LINE) struct segment *wanted;
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
@@ -431,8 +431,8 @@ static void take_wanted(struct warmer *warmer)
 	struct segment *newest, *oldest = NULL;
 
 	do
-		newest = atomic_load_pointer_acquire(&warmer->wanted);                /* [O22] */
-	while (newest != NULL && !atomic_cas_pointer(&warmer->wanted, newest, NULL)); /* [O22] */
+		newest = atomic_load_pointer_acquire(&warmer->wanted);                /* [O25] */
+	while (newest != NULL && !atomic_cas_pointer(&warmer->wanted, newest, NULL)); /* [O25] */
 	if (newest == NULL)
 		return;
 	struct segment *last = newest;
@@ -531,9 +531,9 @@ void warmer_want(struct warmer *warmer, struct segment *segment)
 		return;
 	segment_hold(segment);
 	do {
-		newest = atomic_load_pointer_acquire(&warmer->wanted); /* [O22] */
+		newest = atomic_load_pointer_acquire(&warmer->wanted); /* [O25] */
 		segment->next_wanted = newest;
-	} while (!atomic_cas_pointer(&warmer->wanted, newest, segment)); /* [O22] */
+	} while (!atomic_cas_pointer(&warmer->wanted, newest, segment)); /* [O25] */
 	warmer_kick(warmer);
 }
 
@@ -551,13 +551,7 @@ struct warmer *warmer_start(struct log *log)
 	}
 	epoch_register(&log->epoch, &warmer->epoch);
 	atomic32_store_relaxed(&log->tick, 1); /* 0 is never */
-	sigset_t all, before;
-	/* Signals are the main thread's alone. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&warmer->thread, NULL, run, warmer);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error == 0)
+	if (thread_start(&warmer->thread, run, warmer) == 0)
 		return warmer;
 	close(warmer->eventfd);
 	free(warmer);
