@@ -95,7 +95,7 @@ static int take_over(struct log *log, const struct log_options *options, struct 
 	log->keeper = keeper_start(log, options, found);
 	if (log->keeper == NULL)
 		return -1;
-	log->warmer = warmer_start(log);
+	log->warmer = warmer_start(log, options->mapped_max);
 	if (log->warmer != NULL && syncer_start(log->syncer) == 0)
 		return 0;
 	if (log->warmer != NULL)

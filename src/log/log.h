@@ -44,6 +44,7 @@ struct log_options {
 	const char *dir;          /* where its files are; NULL or "": in memory */
 	enum log_sync sync;
 	uint64_t sync_interval_us;
+	size_t mapped_max; /* stored segments mapped at a time; 0: WARMER_MAPPED_MAX, the most */
 	/* Told now and then how far opening has got; may be NULL. */
 	void (*progress)(void *context, uint64_t done, uint64_t total);
 	void *context;

@@ -62,7 +62,7 @@ struct warmer {
 
 	struct segment *first, *last; /* the queue of those taken from the stack, by next_wanted */
 	struct mapped mapped[WARMER_MAPPED_MAX];
-	size_t mapped_count;
+	size_t mapped_count, mapped_max;
 	uint64_t looked; /* the number of the first file that was not stored when we last looked */
 	struct fading *fading;
 	size_t fading_count;
@@ -234,7 +234,7 @@ static bool make_room(struct warmer *warmer)
 {
 	if (warmer->fading_count >= FADING_MAX)
 		return false;
-	if (warmer->mapped_count < WARMER_MAPPED_MAX)
+	if (warmer->mapped_count < warmer->mapped_max)
 		return true;
 	epoch_enter(&warmer->epoch);
 	size_t chosen = choose(warmer);
@@ -351,6 +351,7 @@ static void publish(struct warmer *warmer, struct segment *segment, char *map, s
 {
 	const struct gaps *before = segment_gaps(segment);
 
+	atomic32_store_relaxed(&segment->used_tick, 0); /* it only helps to choose */
 	if (are_same(before, gaps)) {
 		free(gaps);
 		segment_publish(segment, map, before);
@@ -537,13 +538,15 @@ void warmer_want(struct warmer *warmer, struct segment *segment)
 	warmer_kick(warmer);
 }
 
-struct warmer *warmer_start(struct log *log)
+struct warmer *warmer_start(struct log *log, size_t mapped_max)
 {
 	struct warmer *warmer = aligned_alloc(CACHE_LINE, sizeof *warmer);
 	if (warmer == NULL)
 		return NULL;
 	memset(warmer, 0, sizeof *warmer);
 	warmer->log = log;
+	warmer->mapped_max =
+		mapped_max == 0 || mapped_max > WARMER_MAPPED_MAX ? WARMER_MAPPED_MAX : mapped_max;
 	warmer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (warmer->eventfd < 0) {
 		free(warmer);

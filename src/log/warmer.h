@@ -32,8 +32,11 @@ struct log;
 struct segment;
 struct warmer;
 
-/* Starts the thread, when the log has its segments. NULL: no memory or no thread. Thread: startup. */
-struct warmer *warmer_start(struct log *log);
+/*
+ * Starts the thread, when the log has its segments. `mapped_max`: see struct log_options. NULL: no
+ * memory or no thread. Thread: startup.
+ */
+struct warmer *warmer_start(struct log *log, size_t mapped_max);
 /* Ends the thread, in the middle of a segment where it is in one. Thread: the last one. */
 void warmer_stop(struct warmer *warmer);
 /* Unmaps what is to go, when nobody reads any more; before keeper_free(). Thread: the last one. */
