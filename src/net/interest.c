@@ -422,7 +422,7 @@ void interest_match_none(struct interest *interest, struct interest_due_list *du
 {
 	struct interest_set *set, *next;
 	HASH_ITER(hh, interest->sets, set, next) {
-		if (TAILQ_EMPTY(&set->sides[set->live_side]))
+		if (set->is_due || TAILQ_EMPTY(&set->sides[set->live_side]))
 			continue;
 		set->active = NULL;
 		set->is_due = true;

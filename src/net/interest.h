@@ -107,7 +107,7 @@ uint32_t interest_match_all(struct interest *interest, const struct block *block
 /* What matches a set that is due, of the n entries that have been looked at. */
 void interest_bits(const struct interest *interest, const struct interest_set *set, uint32_t n,
                    struct bits *bits);
-/* Appends each set with live followers, matched or not; it has no bits. */
+/* Appends each set with live followers that is not due yet, matched or not; it has no bits. */
 void interest_match_none(struct interest *interest, struct interest_due_list *due);
 /* False: nothing in the whole segment of the block matches the set. Looks at no entry. */
 bool interest_may_match_segment(const struct interest_set *set, const struct block *block);

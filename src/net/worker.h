@@ -70,6 +70,7 @@ struct worker {
 	struct conn_list ready;     /* to be driven, by `ready` */
 	struct conn_list unsettled; /* with answers held, by `unsettled` */
 	struct conn_list starved;   /* waiting for room in the log, by `starved` */
+	struct conn_list cold;      /* waiting for log_warmed() to change, by `cold` */
 	struct conn_list dead;      /* to be freed at the end of the turn, by `all` */
 	struct conn_list timed[TIMER_KINDS];
 	bool is_ticking;
@@ -82,6 +83,7 @@ struct worker {
 	uint64_t turn_read;   /* bytes read in the last turn */
 	uint64_t read_end_us; /* no more reading in this turn from then on; 0: not begun */
 	uint64_t limits_seen; /* hub->limits_version when the timers were chosen */
+	uint64_t warmed;      /* log_warmed() when those that are cold were last let on */
 	bool must_ring;       /* something was appended since the last ring */
 	enum phase phase;
 	uint64_t unswept; /* connections whose received commands are not all executed yet */

@@ -295,7 +295,7 @@ static int fake_owe(struct follower *follower, uint64_t id, uint32_t from, const
 {
 	struct fake *fake = (struct fake *)(void *)follower;
 	static char frame[FRAME_MAX];
-	struct iovec found;
+	struct rest found;
 
 	assert_true(id == fake->owe_id && id > 0);
 	assert_int_equal(from, fake->owe_from);
@@ -303,9 +303,9 @@ static int fake_owe(struct follower *follower, uint64_t id, uint32_t from, const
 	assert_int_equal(write_frame(fake->f, id, frame), from + n);
 	assert_memory_equal(rest, frame + from, n);
 	/* Where the rest is found again later on. */
-	if (fanout_find_rest(fake->f->fanout, id, from, &found)) {
-		assert_ptr_equal(found.iov_base, rest);
-		assert_int_equal(found.iov_len, n);
+	if (fanout_find_rest(fake->f->fanout, id, from, &found) == REST_HERE) {
+		assert_ptr_equal(found.bytes.iov_base, rest);
+		assert_int_equal(found.bytes.iov_len, n);
 	} else {
 		assert_true(id < first(fake->f));
 	}
@@ -1001,21 +1001,21 @@ static void the_rest_of_a_message_is_there_until_retention_takes_it(void **state
 	(void)state;
 	struct fixture *f = begin(SMALL, RETAINED * SMALL);
 	static char frame[FRAME_MAX];
-	struct iovec rest;
+	struct rest rest;
 
 	append(f, 1, 10);
 	append(f, 0, 5000);
 	uint32_t n = write_frame(f, 2, frame);
 	epoch_enter(&f->worker);
 	for (uint32_t from = 1; from < n; from += 7) {
-		assert_true(fanout_find_rest(f->fanout, 2, from, &rest));
-		assert_int_equal(rest.iov_len, n - from);
-		assert_memory_equal(rest.iov_base, frame + from, n - from);
+		assert_int_equal(fanout_find_rest(f->fanout, 2, from, &rest), REST_HERE);
+		assert_int_equal(rest.bytes.iov_len, n - from);
+		assert_memory_equal(rest.bytes.iov_base, frame + from, n - from);
 	}
 	epoch_leave(&f->worker);
 	drop(f, 2, 0);
 	epoch_enter(&f->worker);
-	assert_false(fanout_find_rest(f->fanout, 2, 1, &rest));
+	assert_int_equal(fanout_find_rest(f->fanout, 2, 1, &rest), REST_GONE);
 	epoch_leave(&f->worker);
 	end(f);
 }
