@@ -264,6 +264,21 @@ static inline void append_many(struct world *w, unsigned n)
 		}
 }
 
+/* Until so many files are there, and the tail has a follower. */
+static inline void wait_for_spares(struct world *w, size_t files)
+{
+	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+
+	for (bool is_there = false; !is_there && clock_mono_ms() < deadline_ms;) {
+		(void)poll(NULL, 0, 1);
+		epoch_enter(&w->me);
+		const struct segment *tail = atomic_load_pointer_acquire(&w->log->tail);
+		is_there = count_segments(w) >= files &&
+		           atomic_load_pointer_acquire(&tail->next) != NULL;
+		epoch_leave(&w->me);
+	}
+}
+
 static inline void append_20(struct world *w)
 {
 	append_many(w, 20);

@@ -85,24 +85,13 @@ static void put_image(void)
 	write_whole(path, image.log, image.log_size);
 }
 
-static void wait_for_spares(struct world *world)
-{
-	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-	while (count_segments(world) < FILES && clock_mono_ms() < deadline_ms)
-		(void)poll(NULL, 0, 1);
-	epoch_enter(&world->me);
-	while (atomic_load_pointer_acquire(&world->log->tail->next) == NULL)
-		(void)poll(NULL, 0, 1);
-	epoch_leave(&world->me);
-}
-
 /* Two in a sealed and stored segment, four in the tail, and a spare. */
 static void append_to_two(struct world *world)
 {
 	struct segment *first = world->log->tail;
 
 	append_many(world, 2);
-	wait_for_spares(world);
+	wait_for_spares(world, FILES);
 	segment_seal(first);
 	epoch_enter(&world->me);
 	MUST(log_roll(world->log, first) != NULL);
