@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Logs that are opened again: after a clean stop, after the process died, after the machine did, and
- * after somebody or something has changed the files.
+ * Logs that are opened again: after a clean stop, after the process died, after the machine did,
+ * and after somebody or something has changed the files.
  */
 #include "durable.h"
 

@@ -3,8 +3,8 @@
  * What may happen to the files of a log: every bit of them changed, every length cut, no room for
  * another one, somebody else in the directory, and files that go away while they are in use.
  *
- * The oracle for changed files: the open is refused with a sentence, or every id that was given out is
- * either what was appended, to the byte, or said to be missing; and the log goes on behind them.
+ * The oracle for changed files: the open is refused with a sentence, or every id that was given out
+ * is either what was appended, to the byte, or said to be missing; and the log goes on behind them.
  */
 #include "durable.h"
 
@@ -179,9 +179,9 @@ static void flip_all(size_t file, size_t from, size_t to, size_t step, const cha
 }
 
 /*
- * All that psad looks at of the three files and `log`. What is not: the rest of the header's sectors
- * and the room between the data and the index, which hold zeros and are overwritten unread, but
- * for the slot behind the last and the commit words, which only count where the keyed checksum
+ * All that psad looks at of the three files and `log`. What is not: the rest of the header's
+ * sectors and the room between the data and the index, which hold zeros and are overwritten unread,
+ * but for the slot behind the last and the commit words, which only count where the keyed checksum
  * agrees.
  */
 static void flip_everything(size_t step)
