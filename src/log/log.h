@@ -118,7 +118,7 @@ bool log_is_final(struct log *log);
 uint64_t log_first(struct log *log);
 
 /* Blocks of neighbouring entries of one segment: what readers work by. */
-enum { BLOCK_ENTRIES = 512 };
+enum { BLOCK_ENTRIES = 16384 };
 
 struct block {
 	const struct segment *segment;

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -288,6 +289,28 @@ static struct conn *conn_of(struct follower *follower)
 	return (struct conn *)(void *)((char *)follower - offsetof(struct conn, follower));
 }
 
+/* A list of any length. As write_socket(). */
+static ssize_t write_list(struct conn *conn, const struct iovec *iov, int count)
+{
+	size_t written = 0;
+
+	while (count > IOV_MAX) {
+		size_t size = 0;
+		for (int i = 0; i < IOV_MAX; i++)
+			size += iov[i].iov_len;
+		ssize_t n = write_socket(conn, iov, IOV_MAX);
+		if (n < 0)
+			return n;
+		written += (size_t)n;
+		if ((size_t)n < size)
+			return (ssize_t)written;
+		iov += IOV_MAX;
+		count -= IOV_MAX;
+	}
+	ssize_t n = write_socket(conn, iov, count);
+	return n < 0 ? n : (ssize_t)written + n;
+}
+
 static ssize_t write_messages(struct follower *follower, const struct iovec *iov, int count,
                               size_t size)
 {
@@ -306,7 +329,7 @@ static ssize_t write_messages(struct follower *follower, const struct iovec *iov
 			return -ECONNRESET;
 		}
 	}
-	ssize_t n = write_socket(conn, iov, count);
+	ssize_t n = write_list(conn, iov, count);
 	if (n >= 0 && (size_t)n < size)
 		wait_to_write(conn);
 	return n;
@@ -387,6 +410,7 @@ static size_t read_some(struct conn *conn)
 		see_end(conn);
 		return 0;
 	}
+	conn->worker->turn_read += (size_t)n;
 	conn->sweep_left -= conn->sweep_left < (size_t)n ? conn->sweep_left : (size_t)n;
 	if (place == conn->worker->scratch) {
 		intake_take(conn, place, (size_t)n);
@@ -421,8 +445,12 @@ static void on_readable(int fd, short what, void *context)
 	/* What is left in the socket is there at the next turn. */
 	if (worker->read_end_us == 0)
 		worker->read_end_us = clock_mono_us() + TURN_READ_US;
-	while (wants_input(conn) && taken < CONN_READ_BYTES && worker->read_left > 0 &&
+	/* Where the round's allowance is used up by some, others still get a word in. */
+	size_t most = worker->read_left > 0 ? CONN_READ_BYTES : 1;
+	while (wants_input(conn) && taken < most &&
 	       (conn->state == CONN_LINGERING || clock_mono_us() < worker->read_end_us)) {
+		if (worker->read_left == 0)
+			worker->scratch_size = READ_BYTES_SHORT;
 		size_t n = read_some(conn);
 		taken += n;
 		worker->read_left -= worker->read_left < n ? worker->read_left : n;

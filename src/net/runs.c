@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/runs.h"
+
+#include <assert.h>
+
+#include "log/frame.h"
+
+/* The bytes of entry i that the format sends. */
+static struct iovec entry_bytes(const struct block *block, uint32_t i, bool is_bare)
+{
+	const struct entry *entry = block_entry(block, i);
+	uint32_t skip = 0;
+	if (is_bare) {
+		uint64_t id = block->first + i;
+		uint32_t topic = entry_topic_size(entry);
+		skip = frame_payload_offset(id, topic, frame_payload_size(id, topic, entry->size));
+	}
+	return (struct iovec){.iov_base = block_frame(block, i) + skip,
+	                      .iov_len = entry->size - skip};
+}
+
+/* Bytes of the entries first..end - 1, which are neighbours. */
+static size_t frames_size(const struct block *block, uint32_t first, uint32_t end)
+{
+	const struct entry *last = block_entry(block, end - 1);
+	return (size_t)last->offset + last->size - block_entry(block, first)->offset;
+}
+
+/* The smallest end with which the run from `first` on has `bytes`, or `end`. */
+static uint32_t cut_run(const struct block *block, uint32_t first, uint32_t end, size_t bytes)
+{
+	uint32_t low = first + 1;
+
+	if (frames_size(block, first, end) <= bytes)
+		return end;
+	while (low < end) {
+		uint32_t middle = low + (end - low) / 2;
+		if (frames_size(block, first, middle) < bytes)
+			low = middle + 1;
+		else
+			end = middle;
+	}
+	return low;
+}
+
+void run_list_build(struct run_list *list, const struct selection *selection, size_t max_bytes,
+                    uint64_t max_messages)
+{
+	const struct block *block = selection->block;
+	const struct bits *bits = selection->bits;
+	uint32_t to = selection->to;
+	uint32_t i = bits_find(bits, true, selection->from, to);
+
+	list->messages = 0;
+	list->bytes = 0;
+	list->count = 0;
+	list->end = to;
+	while (i < to) {
+		if (list->bytes >= max_bytes || list->messages >= max_messages)
+			break;
+		/* Payloads have a header between them: each is a run of its own. */
+		uint32_t end = selection->is_bare ? i + 1 : bits_find(bits, false, i, to);
+		if (end - i > max_messages - list->messages)
+			end = i + (uint32_t)(max_messages - list->messages);
+		end = cut_run(block, i, end, max_bytes - list->bytes);
+		struct iovec run = entry_bytes(block, i, selection->is_bare);
+		if (!selection->is_bare)
+			run.iov_len = frames_size(block, i, end);
+		list->iov[list->count++] = run;
+		list->bytes += run.iov_len;
+		list->messages += end - i;
+		list->end = end;
+		i = bits_find(bits, true, end, to);
+		/* Nothing more matches; but who wanted only so many stands behind the last. */
+		if (i == to && list->messages < max_messages)
+			list->end = to;
+	}
+}
+
+struct border run_list_border(const struct run_list *list, const struct selection *selection,
+                              size_t size)
+{
+	struct border border = {.entry = selection->from};
+	uint32_t i = selection->from;
+
+	for (uint32_t n = 0; n < list->messages; n++) {
+		i = bits_find(selection->bits, true, i, selection->to);
+		struct iovec bytes = entry_bytes(selection->block, i, selection->is_bare);
+		border.entry = i;
+		if (size < bytes.iov_len) {
+			border.sent = (uint32_t)size;
+			border.rest.iov_base = (char *)bytes.iov_base + size;
+			border.rest.iov_len = bytes.iov_len - size;
+			return border;
+		}
+		size -= bytes.iov_len;
+		border.messages++;
+		i++;
+	}
+	assert(size == 0);
+	border.entry = list->end;
+	return border;
+}
