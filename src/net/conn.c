@@ -205,11 +205,17 @@ void conn_starve(struct conn *conn)
 
 /* ---- output ---- */
 
-/* The one door for socket output. Bytes written, 0 when the socket is full, negative errno. */
+/*
+ * The one door for socket output. Bytes written, 0 when the socket is full, negative errno. A socket's
+ * own calls, because writev() first goes through all that files may need.
+ */
 static ssize_t write_socket(struct conn *conn, const struct iovec *iov, int count)
 {
+	const struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+
 	for (;;) {
-		ssize_t n = writev(conn->fd, iov, count);
+		ssize_t n = count == 1 ? send(conn->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+		                       : sendmsg(conn->fd, &message, MSG_NOSIGNAL);
 		if (n >= 0)
 			return n;
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
