@@ -2,8 +2,11 @@
 #include "net/runs.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "log/frame.h"
+
+enum { GATHER_RUNS = 4, GATHER_RUN_BYTES = 1024 }; /* at least so many, so small on average */
 
 /* The bytes of entry i that the format sends. */
 static struct iovec entry_bytes(const struct block *block, uint32_t i, bool is_bare)
@@ -43,6 +46,25 @@ static uint32_t cut_run(const struct block *block, uint32_t first, uint32_t end,
 	return low;
 }
 
+/*
+ * Many small pieces become one: the kernel charges more for a piece than a copy of it costs, and each
+ * follower of the list would be charged.
+ */
+static void gather(struct run_list *list)
+{
+	size_t at = 0;
+
+	if (list->count < GATHER_RUNS || list->bytes > sizeof list->gathered ||
+	    list->bytes > (size_t)list->count * GATHER_RUN_BYTES)
+		return;
+	for (int i = 0; i < list->count; i++) {
+		memcpy(list->gathered + at, list->iov[i].iov_base, list->iov[i].iov_len);
+		at += list->iov[i].iov_len;
+	}
+	list->count = 1;
+	list->iov[0] = (struct iovec){.iov_base = list->gathered, .iov_len = at};
+}
+
 void run_list_build(struct run_list *list, const struct selection *selection, size_t max_bytes,
                     uint64_t max_messages)
 {
@@ -75,6 +97,7 @@ void run_list_build(struct run_list *list, const struct selection *selection, si
 		if (i == to && list->messages < max_messages)
 			list->end = to;
 	}
+	gather(list);
 }
 
 struct border run_list_border(const struct run_list *list, const struct selection *selection,
