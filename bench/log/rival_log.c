@@ -53,7 +53,7 @@ static size_t read_block(struct reader *reader, unsigned subscriber)
 	     "the log has dropped what was still to be read");
 	for (uint32_t i = 0; i < block.count; i++) {
 		const struct entry *entry = block_entry(&block, i);
-		reader_consume(reader, block.segment->map + entry->offset, entry->size);
+		reader_consume(reader, block.map + entry->offset, entry->size);
 	}
 	epoch_leave(&reader->epoch);
 	positions[subscriber] += block.count;

@@ -359,8 +359,8 @@ static void retire(struct keeper *keeper, uint64_t head)
 }
 
 /*
- * The first segment that is left begins where its header says: what came before it would say so, and
- * goes. (Sealed ones say it anyway.)
+ * The first segment that is left begins where its header says: what came before it would say so,
+ * and goes. (Sealed ones say it anyway.)
  */
 static int write_base(struct keeper *keeper, const struct segment *segment)
 {

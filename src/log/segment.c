@@ -169,7 +169,8 @@ static uint64_t filter_bit(uint32_t probe)
 	return 1ULL << (probe % 64);
 }
 
-/* Where the filter is built: in memory, in the header; of a file that may become cold, beside it. */
+/* Where the filter is built: in memory, in the header; of a file that may become cold, beside
+ * it. */
 static uint64_t *filter_room(const struct segment *segment, char *map)
 {
 	return segment->is_durable ? malloc(FILTER_BITS / 8)

@@ -149,14 +149,15 @@ static void note_delivery(struct fanout *fanout, struct follower *follower, uint
 static int stop_short(struct fanout *fanout, struct follower *follower,
                       const struct selection *selection, size_t sent)
 {
+	const struct block *block = selection->block;
 	const struct border border = run_list_border(&fanout->run, selection, sent);
 	const uint64_t position = follower->position;
-	int error = stop_at(fanout, follower, &border, selection->block);
+	int error = block_is_damaged(block) ? 0 : stop_at(fanout, follower, &border, block);
 
 	if (error < 0)
 		return error;
-	if (block_is_damaged(selection->block)) {
-		/* Where the border is can't be known any more, nor what went. */
+	if (block_is_damaged(block)) {
+		/* Where the border is can't be known any more, nor what went or was kept. */
 		follower->position = position;
 		if (sent == 0)
 			return 0;

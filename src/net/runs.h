@@ -26,6 +26,8 @@ struct run_list {
 	size_t bytes;
 	int count;
 	struct iovec iov[BLOCK_ENTRIES];
+	/* What is written instead of many small pieces; borders are found in the log all the same. */
+	char gathered[QUESTION_BYTES + (64 << 10)];
 };
 
 /* Ends behind the message with which there are `max_bytes` (roughly) or `max_messages`. */
