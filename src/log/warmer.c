@@ -27,7 +27,7 @@ enum {
 	FADING_MS = 1,         /* a grace period is running */
 	ROOM_MS = 10,          /* all that are mapped have just been warmed for somebody */
 	MEMORY_MS = 100,       /* there was no memory */
-	FRESH_MS = 1000,       /* so long what was warmed waits to be looked at */
+	FRESH_MS = 200,        /* so long what was warmed waits to be looked at */
 	FADING_MAX = 16,       /* mappings in their grace period */
 	POLLS_PER_PASS = 3,    /* ck_epoch needs two or three to come round */
 	PIECE_BYTES = 1 << 20, /* read between two looks whether to stop */

@@ -19,7 +19,7 @@
  *
  * At most WARMER_MAPPED_MAX stored segments are mapped at a time, those that this run has written
  * included; a mapping goes when nobody can be looking at it any more. One that was warmed and not
- * looked at stays for a second, so that many readers at many places all get on.
+ * looked at stays for a moment, so that many readers at many places all get on.
  */
 #ifndef PSAD_LOG_WARMER_H
 #define PSAD_LOG_WARMER_H
