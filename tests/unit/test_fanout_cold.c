@@ -61,6 +61,7 @@ static size_t segments;
 static bool is_cold[SEGMENTS_MAX], is_wanted[SEGMENTS_MAX];
 static uint64_t warmed;
 static unsigned looks, wants;
+static bool is_damaged_next; /* what is found next is found out to be damaged while it is read */
 
 enum block_verdict __real_log_block(struct log *log, uint64_t id, uint64_t upto,
                                     struct block *block);
@@ -82,6 +83,13 @@ static size_t segment_of(uint64_t id)
 static enum loss loss_of(char letter)
 {
 	return letter == 'V' ? LOSS_VOID : letter == 'L' ? LOSS_LOST : LOSS_DAMAGED;
+}
+
+static void damage_if_next(const struct block *block)
+{
+	if (is_damaged_next)
+		((struct segment *)(uintptr_t)block->segment)->is_damaged = 1;
+	is_damaged_next = false;
 }
 
 static enum block_verdict become_gap(struct block *block, uint64_t first, uint64_t last)
@@ -115,6 +123,7 @@ enum block_verdict __wrap_log_block(struct log *log, uint64_t id, uint64_t upto,
 	while (last < id + block->count - 1 && missing[last + 1] == 0)
 		last++;
 	block->count = (uint32_t)(last - id) + 1;
+	damage_if_next(block);
 	return BLOCK_HERE;
 }
 
@@ -140,6 +149,7 @@ enum block_verdict __wrap_log_block_back(struct log *log, uint64_t id, struct bl
 	block->index += (uint32_t)(first - block->first);
 	block->count -= (uint32_t)(first - block->first);
 	block->first = first;
+	damage_if_next(block);
 	return BLOCK_HERE;
 }
 
@@ -391,10 +401,9 @@ static void check(const struct fake *fake, uint64_t end, uint64_t limit)
 			         fake->start, id, got[id], expected[id]);
 }
 
-static int begin(void **state)
+static int begin_with(size_t segment_size)
 {
-	const struct log_options options = {.segment_size = SEGMENT_SIZE_MIN};
-	(void)state;
+	const struct log_options options = {.segment_size = segment_size};
 	wake = wake_new(1);
 	the_log = log_open(&options, wake, error_text, sizeof error_text);
 	assert_non_null(the_log);
@@ -406,9 +415,22 @@ static int begin(void **state)
 	memset(fakes, 0, sizeof fakes);
 	epoch_register(log_epoch(the_log), &me);
 	appended = segments = warmed = looks = wants = 0;
+	is_damaged_next = false;
 	fanout = fanout_new(the_log, &me, &counters, &calls);
 	assert_non_null(fanout);
 	return 0;
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	return begin_with(SEGMENT_SIZE_MIN);
+}
+
+static int begin_large(void **state)
+{
+	(void)state;
+	return begin_with(1 << 20);
 }
 
 static int end(void **state)
@@ -834,6 +856,86 @@ static void what_went_while_it_was_damaged_is_not_trusted(void **state)
 	assert_int_equal(counters.cut_total, 2);
 }
 
+static void damage_found_while_matching_is_told_to_all(void **state)
+{
+	(void)state;
+	append_many(10);
+	struct fake *one = join(0, ">", appended), *other = join(1, "b", appended);
+	struct fake *third = join(2, "c", appended); /* nothing matched: it might have */
+	run();
+	append_many(50);
+	survey();
+	is_damaged_next = true;
+	run();
+	expect_damage(11);
+	check(one, appended, UINT64_MAX);
+	check(other, appended, UINT64_MAX);
+	check(third, appended, UINT64_MAX);
+}
+
+static void damage_found_while_catching_up_is_told(void **state)
+{
+	(void)state;
+	append_many(1000);
+	survey();
+	is_damaged_next = true;
+	struct fake *fake = join(0, "b", bases[1] + 4);
+	run();
+	expect_damage(bases[1]);
+	check(fake, appended, UINT64_MAX);
+}
+
+static void damage_found_while_seeking_back_is_passed(void **state)
+{
+	(void)state;
+	append_many(1000);
+	survey();
+	struct fake *fake = prepare(0, "b", bases[segments - 1] - 1);
+	fake->follower.seek = 10;
+	is_damaged_next = true;
+	fanout_start(fanout, &fake->follower);
+	run();
+	assert_int_equal(fake->found, 1);
+	expect_damage(bases[segments - 2]);
+	uint64_t tenth = bases[segments - 2] - 1;
+	for (int n = 0; n < 10; tenth--)
+		n += tenth % 3 == 0;
+	assert_true(fake->start == tenth);
+	fanout_resume(fanout, &fake->follower);
+	run();
+	check(fake, appended, UINT64_MAX);
+}
+
+/* Writes that take so long that a pass is cut into slices. */
+static ssize_t slow_write(struct follower *follower, const struct iovec *iov, int count,
+                          size_t size)
+{
+	(void)poll(NULL, 0, 3);
+	return fake_write(follower, iov, count, size);
+}
+
+/* Between two slices its segment has gone and come back, and not all of it is good. */
+static void a_pass_does_not_go_on_over_a_new_gap(void **state)
+{
+	(void)state;
+	struct fanout_calls others = calls;
+	others.write = slow_write;
+	fanout_free(fanout);
+	fanout = fanout_new(the_log, &me, &counters, &others);
+	append_many(10);
+	struct fake *first = join(0, ">", appended), *second = join(1, ">", appended);
+	run();
+	append_many(400);
+	survey();
+	assert_true(fanout_step(fanout, false));
+	assert_true(buf_size(&first->stream) > 64 << 10);
+	assert_int_equal(buf_size(&second->stream), 0);
+	check(first, appended, UINT64_MAX);
+	lose_ids(200, 210, 'D');
+	run();
+	check(second, appended, UINT64_MAX);
+}
+
 /* ---- everything at once ---- */
 
 static void begin_somehow(unsigned i)
@@ -953,6 +1055,11 @@ int main(int argc, char **argv)
 		TEST(efault_is_not_the_peers_fault),
 		TEST(efault_in_the_walk_reaches_all_that_are_live),
 		TEST(what_went_while_it_was_damaged_is_not_trusted),
+		TEST(damage_found_while_matching_is_told_to_all),
+		TEST(damage_found_while_catching_up_is_told),
+		TEST(damage_found_while_seeking_back_is_passed),
+		cmocka_unit_test_setup_teardown(a_pass_does_not_go_on_over_a_new_gap, begin_large,
+	                                        end),
 		TEST(whatever_is_cold_or_missing_everybody_is_told_all),
 	};
 	const char *given = getenv("PSAD_TEST_SEED");
