@@ -4,10 +4,9 @@
 import re
 import socket
 import subprocess
-import time
 
 from broker import PSAD, Broker, environment, run_psad
-from client import DEADLINE, Msg
+from client import Msg
 
 # A message of 20 KB must fit, and the segments be many.
 SMALL_SEGMENTS = ("log.segment_size=128K", "log.retain_bytes=0", "limits.max_payload=20K")
@@ -139,18 +138,6 @@ def read_all(broker, start="AFTER 0", patterns=">"):
 
 def messages_of(items):
     return {item.id: item for item in items if isinstance(item, Msg)}
-
-
-def publish_until(broker, condition, topic="t", size=1000, first=0):
-    """Publishes numbered messages until condition() holds; returns {id: Msg} of them."""
-    sent, number, end = {}, first, time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"{len(sent)} messages were published in vain"
-        batch = [(topic, b"%d %s" % (n, b"x" * size)) for n in range(number, number + 20)]
-        number += len(batch)
-        for identity, message in zip(broker.control.publish_all(batch), batch):
-            sent[identity] = Msg(identity, *message)
-    return sent
 
 
 def may_mount():

@@ -191,8 +191,9 @@ class Session:
 class Follower:
     """A subscriber over all its connections."""
 
-    def __init__(self, history, name, patterns, resumes):
-        self.history, self.name, self.resumes = history, name, resumes
+    def __init__(self, history, name, patterns, resumes, to_head):
+        self.history, self.name = history, name
+        self.resumes, self.to_head = resumes, to_head
         self.patterns = tuple(patterns)
         self.sessions = []
 
@@ -234,9 +235,10 @@ class History:
         self.links.append(Link(self, f"{name}, connection {len(self.links) + 1}"))
         return self.links[-1]
 
-    def follower(self, name, patterns, resumes=True):
-        """`resumes`: each session of it goes on where the one before has ended."""
-        self.followers.append(Follower(self, name, patterns, resumes))
+    def follower(self, name, patterns, resumes=True, to_head=True):
+        """`resumes`: each session of it goes on where the one before has ended. `to_head`: in the
+        end it will have got all there is."""
+        self.followers.append(Follower(self, name, patterns, resumes, to_head))
         return self.followers[-1]
 
     def head_was(self, asked, head):
@@ -285,9 +287,12 @@ class History:
                                  "\n  ".join(found[:MOST_FAULTS] + more))
 
     def faults(self, head=None, reasons=("retention",), synced="observed"):
-        """A list of sentences. `head`: every follower has got that far. `reasons` of gaps that may
-        be told. `synced`: what a power cut may not take: "observed": what INFO had called synced;
-        "all": whatever was acknowledged or shown, as with log.fsync = always."""
+        """A list of sentences.
+
+        head     what all followers must have reached
+        reasons  of gaps that may be told
+        synced   what a power cut may not take: "observed", what INFO had called synced; "all",
+                 whatever was acknowledged or shown, as with log.fsync = always"""
         return list(self.foreign) + _Judgement(self).run(head, reasons, synced)
 
 
@@ -393,7 +398,7 @@ class _Judgement:
                            f"after {session.start}")
             position = self.walk(follower, session, reasons)
             self.readers.append(Reader(follower.patterns, session.start, position))
-        if head is not None and (position is None or position < head):
+        if follower.to_head and head is not None and (position is None or position < head):
             self.fault(f"{follower.name} got up to {position}, but the head is {head}")
 
     def walk(self, follower, session, reasons):
@@ -501,7 +506,7 @@ class _Judgement:
     # Loss.
 
     def check_accepted(self, reasons):
-        """What was accepted without its id being told: somebody got it, or a gap has room for it."""
+        """What was accepted, its id untold: somebody got it, or a gap has room for it."""
         gone = sorted((g.first, g.last) for g, _ in self.gaps
                       if g.what in FORGIVEN and g.what in reasons)
         for link in self.history.links:
@@ -517,7 +522,7 @@ class _Judgement:
                 low, waiting = identity, []
 
     def check_window(self, waiting, low, high, gone):
-        """Accepted messages that nobody got, whose ids are in low + 1 … high (None: their bound)."""
+        """Accepted, got by nobody, with an id in low + 1 … high (None: their bound)."""
         for p in waiting:
             top = min(p.bound, high) if high is not None else p.bound
             if any(first <= top and last > low for first, last in gone):

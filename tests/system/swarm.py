@@ -325,9 +325,9 @@ def look(broker, history):
     return info
 
 
-def read_everything(broker, history, name, after=0):
+def read_everything(broker, history, name, after=0, to_head=True):
     """A fresh reader of all that is kept, recorded as one more follower. Returns its gaps."""
-    session = history.follower(name, [">"]).session(after)
+    session = history.follower(name, [">"], to_head=to_head).session(after)
     client = broker.client()
     items, end = client.read(f"> AFTER {after}")
     client.close()
