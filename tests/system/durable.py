@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 
-from broker import PSAD, Broker, environment, run_psad
+from broker import PSAD, Broker, environment
 from client import Msg
 
 # A message of 20 KB must fit, and the segments be many.
@@ -31,9 +31,9 @@ class Durable:
         """What psad is told, as its options."""
         return (f"log.dir={self.dir}", *self.options, *options)
 
-    def start(self, *options, env=None):
+    def start(self, *options):
         self.lives.append(Broker(self.home, *self.arguments(*options), tcp=self.address,
-                                 env=dict(self.env or {}, **(env or {}))))
+                                 env=self.env))
         return self.broker
 
     @property
@@ -54,14 +54,16 @@ class Durable:
         self.kill()
         return self.start(*options)
 
-    def start_and_kill(self, seconds, env=None):
-        """A daemon that is killed so long after its birth, be it ready by then or not."""
-        command = [PSAD, "-o", f"listen.tcp={self.address}"]
-        for option in self.arguments():
+    def _daemon(self, *options, stderr=subprocess.DEVNULL):
+        command = [PSAD]
+        for option in (f"listen.tcp={self.address}", *self.arguments(*options)):
             command += ["-o", option]
-        with subprocess.Popen(command, cwd=self.home, stdin=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL,
-                              env=environment(**dict(self.env or {}, **(env or {})))) as process:
+        return subprocess.Popen(command, cwd=self.home, stdin=subprocess.DEVNULL, stderr=stderr,
+                                env=environment(**(self.env or {})))
+
+    def start_and_kill(self, seconds):
+        """A daemon that is killed so long after its birth, be it ready by then or not."""
+        with self._daemon() as process:
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -71,11 +73,15 @@ class Durable:
 
     def refused(self, *options, status=2):
         """psad does not start here, and says why; returns what it said."""
-        words = [f"listen.tcp={self.address}", *self.arguments(*options)]
-        result = run_psad(*[part for word in words for part in ("-o", word)])
-        assert result.returncode == status, f"status {result.returncode}:\n{result.stderr}"
-        assert "ready" not in result.stderr
-        return result.stderr
+        said = []
+        with self._daemon(*options, stderr=subprocess.PIPE) as process:
+            for line in process.stderr:
+                said.append(line.decode("utf-8", "replace"))
+                if "ready" in said[-1]:
+                    process.kill()
+        said = "".join(said)
+        assert process.returncode == status, f"status {process.returncode}:\n{said}"
+        return said
 
     def end(self):
         """At the end of a test: the last daemon must still stop in good order."""

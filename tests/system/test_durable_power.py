@@ -199,54 +199,74 @@ def test_without_always_a_slow_disk_delays_nobody(powered, mode):
 
 # --- a disk that fails ----------------------------------------------------------------------------
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_failed_sync_ends_publishing_and_reading_goes_on(powered, mode):
-    """No later sync can be trusted, so nothing is acknowledged after it until a restart; and what
-    that restart finds is written anew, so that the next loss of power doesn't take it."""
-    log, supply = powered(*SMALL, *MODES[mode])
-    b = log.start()
-    sent = {}
-
+def publisher_to(log, sent):
+    """publish(payload) on a connection of its own; what is acknowledged is noted in `sent`."""
     def publish(payload):
-        client = b.client()
+        client = log.broker.client()
         client.send(put("t", payload))
         answer = client.recv_line()
         client.close()
         if answer.startswith("OK "):
             sent[answer.id] = Msg(answer.id, "t", payload)
         return answer
+    return publish
+
+
+def publish_until_failing(log, publish, first):
+    """The first ERR."""
+    numbers, answers = iter(range(first, 1 << 30)), []
+    wait_until(lambda: answers.append(publish(b"<%d>" % next(numbers) + b"x" * 500)) or
+               answers[-1].startswith("ERR "), "publishing is refused")
+    return answers[-1]
+
+
+@pytest.mark.parametrize("mode", ["interval", "always"])
+def test_a_failed_sync_ends_publishing_and_reading_goes_on(powered, mode):
+    """No later sync can be trusted, so nothing is acknowledged after it until a restart; and what
+    that restart finds is written anew, so that the next loss of power doesn't take it."""
+    log, supply = powered(*SMALL, *MODES[mode])
+    b = log.start()
+    sent = {}
+    publish = publisher_to(log, sent)
     for n in range(30):
         publish(b"<%d>" % n + b"x" * 500)
-    if mode == "interval":
-        wait_until(lambda: b.info()["synced"] == 30, "all is synced")
+    wait_until(lambda: b.info()["synced"] == 30, "all is synced")
     supply.set("fail")
-    number = iter(range(30, 1 << 30))
-    answers = []
-    wait_until(lambda: answers.append(publish(b"<%d>" % next(number) + b"x" * 500)) or
-               answers[-1].startswith("ERR "), "publishing is refused")
-    assert answers[-1].code == "log-failed", answers[-1]
+    answer = publish_until_failing(log, publish, 30)
+    assert answer.code == "log-failed", answer
     said = b.wait_stderr(".seg")
     assert "nput/output" in said or "EIO" in said, said
     supply.set("fail", False)
-    for _ in range(10):
-        assert publish(b"<never>").code == "log-failed"
+    for n in range(10):
+        assert publish(b"<never %d>" % n).code == "log-failed"
     shown = messages_of(read_all(b)[0])
     assert shown.items() >= sent.items()
     if mode == "always":
         assert shown == sent
-    log.kill()  # as the operator would stop it, but worse
+    log.kill()
     b = log.start()
     assert messages_of(read_all(b)[0]).items() >= sent.items()
     assert publish(b"<again>").startswith("OK ")
-    if mode == "interval":
-        wait_until(lambda: (i := b.info())["synced"] == i["head"], "all is synced")
-    if mode == "no":
-        log.stop()
-    else:
-        log.kill()
+    wait_until(lambda: (i := b.info())["synced"] == i["head"], "all is synced")
+    log.kill()
     supply.cut(1)
     b = log.start()
     assert messages_of(read_all(b)[0]).items() >= sent.items()
+
+
+def test_a_failed_sync_is_told_where_nothing_is_synced_but_full_segments(powered):
+    log, supply = powered(*SMALL, *MODES["no"])
+    log.start()
+    sent = {}
+    publish = publisher_to(log, sent)
+    publish(b"<0>")
+    supply.set("fail")
+    assert publish_until_failing(log, publish, 1).code in ("log-failed", "log-full")
+    supply.set("fail", False)
+    log.kill()
+    b = log.start()
+    assert messages_of(read_all(b)[0]).items() >= sent.items()
+    wait_until(lambda: publish(b"<again>").startswith("OK "), "publishing goes on")
 
 
 def test_a_failed_sync_under_load_and_a_cut_lose_nothing_that_was_promised(powered):
