@@ -553,23 +553,26 @@ class _Judgement:
     def check_lost(self, synced):
         """A power cut takes only what nobody could rely on."""
         told = {}  # id -> when it was first called lost
-        for gap, _ in self.gaps:
+        for gap, where in self.gaps:
             if gap.what == "lost":
                 for identity in self.between(self.known, gap.first, gap.last):
-                    told[identity] = min(gap.time, told.get(identity, gap.time))
+                    told[identity] = min((gap.time, where), told.get(identity, (gap.time, where)))
         if synced == "all":
             if told:
                 self.fault(f"{ranges(sorted(told))} were acknowledged or shown, and are lost")
             return
         marks = sorted(self.history._synced)
         cuts = sorted(self.history._cuts)
-        wrong = []
-        for identity, when in told.items():
+        wrong = defaultdict(list)
+        for identity, (when, where) in told.items():
             n = bisect.bisect_left(cuts, when)
             # The cut that took it is the last before that; what was called synced until then?
             until = bisect.bisect_left(marks, (cuts[n - 1],)) if n else len(marks)
-            if n == 0 or any(mark >= identity for _, mark in marks[:until]):
-                wrong.append(identity)
-        if wrong:
-            self.fault(f"{ranges(sorted(wrong))} were called synced before the power was cut, "
-                       "and are lost")
+            mark = max((mark for _, mark in marks[:until]), default=0)
+            if n == 0:
+                wrong[f"are lost though the power was never cut (told to {where})"].append(identity)
+            elif mark >= identity:
+                wrong[f"were called synced (up to {mark}) before the power was cut the {n}. time, "
+                      f"and are lost (told to {where})"].append(identity)
+        for text, ids in wrong.items():
+            self.fault(f"{ranges(sorted(ids))} {text}")

@@ -265,7 +265,8 @@ class Subscriber:
                 self.reasons.add(item.reason)
                 self.position = f"{item.last}@{log}"
             elif session.start is None:
-                assert isinstance(item, Line) and item.startswith("OK "), item
+                assert isinstance(item, Line) and item.startswith("OK "), \
+                    f"it was not let resume after {self.position}: {item}"
                 session.started(item.position)
                 self.position = item.position
             else:
