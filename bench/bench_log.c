@@ -33,6 +33,7 @@ enum {
 
 static const char topic[] = "bench.topic";
 static char payload[PAYLOAD_SIZE];
+static char error[LOG_ERROR_MAX];
 
 static const struct message the_message = {
 	.topic = topic,
@@ -157,7 +158,7 @@ static void *read_log(void *context)
 			abort();
 		for (uint32_t i = 0; i < block.count; i++) {
 			const struct entry *entry = block_entry(&block, i);
-			sum += entry->size + (unsigned char)block.segment->map[entry->offset];
+			sum += entry->size + (unsigned char)*block_frame(&block, i);
 		}
 		epoch_leave(&worker->epoch);
 		id += block.count;
@@ -209,7 +210,7 @@ static void open_log(unsigned threads)
 	const struct log_options options = {.segment_size = SEGMENT_SIZE,
 	                                    .retain_bytes = RETAIN_BYTES};
 	wake = wake_new(1);
-	the_log = wake == NULL ? NULL : log_open(&options, wake);
+	the_log = wake == NULL ? NULL : log_open(&options, wake, error, sizeof error);
 	if (the_log == NULL)
 		abort();
 	memset(workers, 0, sizeof workers);

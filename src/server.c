@@ -56,6 +56,9 @@ static struct log_options log_options(const struct config *config)
 		.retain_bytes = config->retain_bytes,
 		.retain_messages = config->retain_messages,
 		.retain_age_us = config->retain_age_ms * 1000,
+		.dir = config->log_dir,
+		.sync = config->log_fsync,
+		.sync_interval_us = config->log_fsync_interval_ms * 1000,
 	};
 }
 
@@ -235,18 +238,24 @@ static int make_events(struct server *server)
 
 /* ---- start ---- */
 
+/* 0; or a negative errno, and why has been said. */
 static int make_log(struct server *server)
 {
 	const struct log_options options = log_options(&server->config);
 	struct hub *hub = &server->hub;
+	char error[LOG_ERROR_MAX];
 
 	hub->wake = wake_new(server->worker_count);
 	hub->peers = peers_new();
-	if (hub->wake == NULL || hub->peers == NULL)
+	if (hub->wake == NULL || hub->peers == NULL) {
+		diag(DIAG_ERROR, "could not start: %s", strerror(ENOMEM));
 		return -ENOMEM;
-	hub->log = log_open(&options, hub->wake);
-	if (hub->log == NULL)
-		return -ENOMEM;
+	}
+	hub->log = log_open(&options, hub->wake, error, sizeof error);
+	if (hub->log == NULL) {
+		diag(DIAG_ERROR, "could not start: %s", error);
+		return -EIO;
+	}
 	epoch_register(log_epoch(hub->log), &server->epoch);
 	return 0;
 }
@@ -354,8 +363,10 @@ struct server *server_start(struct config *config, const struct server_sources *
 	signal(SIGPIPE, SIG_IGN);
 	set_limits(server);
 	int error = make_events(server);
-	if (error == 0)
-		error = make_log(server);
+	if (error == 0 && make_log(server) != 0) {
+		server_free(server);
+		return NULL;
+	}
 	if (error == 0)
 		error = make_workers(server);
 	if (error == 0)
@@ -369,11 +380,12 @@ struct server *server_start(struct config *config, const struct server_sources *
 		server_free(server);
 		return NULL;
 	}
+	const char *dir = server->config.log_dir;
 	diag(DIAG_NOTICE,
-	     "version %s is ready: log %08" PRIx32 " in memory, %zu workers, at most %" PRIu64
+	     "version %s is ready: log %08" PRIx32 " in %s, %zu workers, at most %" PRIu64
 	     " connections, %" PRIu64 " open files",
-	     PSAD_VERSION, log_identity(server->hub.log), server->worker_count,
-	     acceptor_options(server).max_connections, server->open_files);
+	     PSAD_VERSION, log_identity(server->hub.log), dir == NULL ? "memory" : dir,
+	     server->worker_count, acceptor_options(server).max_connections, server->open_files);
 	return server;
 }
 

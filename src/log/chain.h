@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chain: the inside of a log, shared by log.c (who appends and reads) and keeper.c (who makes and
- * drops segments) and by nobody else.
+ * chain: the inside of a log, shared by log.c (who appends and reads) and the threads that serve it:
+ * keeper.c (who makes and drops segments), syncer.c (who brings them to the disk) and the warmer (who
+ * brings them back from there), and by nobody else.
  */
 #ifndef PSAD_LOG_CHAIN_H
 #define PSAD_LOG_CHAIN_H
@@ -27,16 +28,28 @@ struct log {
 	struct epoch epoch;
 	struct wake *wake;
 	struct keeper *keeper;
+	/* Of durable logs, else NULL. */
+	struct store *store;
+	struct syncer *syncer;
+	enum log_sync sync;
+	bool shows_synced; /* LOG_SYNC_ALWAYS: what is not synced is not shown */
 
 	/* [O5] keeper: release, with a directory complete; readers: acquire. */
 	_Alignas(CACHE_LINE) struct directory *directory;
 	/* [O9] log_roll: cas, when the next one's base stands; log_append: acquire. */
 	_Alignas(CACHE_LINE) struct segment *tail;
-	/* [O7] head_raise: cas, when all up to it has been seen committed; log_head: acquire. */
+	/* Set once, beside what every append reads: the log takes no more. Relaxed: it promises
+	 * nothing, whoever comes too late for it is told by `synced`. */
+	uint32_t has_failed;
+	/* [O7] head_raise: cas, when all up to it has been seen committed; log_committed: acquire. */
 	_Alignas(CACHE_LINE) uint64_t head;
+	/* [O19] the syncer: release, when all up to it is on disk; log_synced: acquire. */
+	uint64_t synced;
 
 	/* Written by the keeper, relaxed: a hint that orders nothing. */
 	_Alignas(CACHE_LINE) uint32_t is_full;
+	/* Raised with the keeper's every pass, relaxed: a coarse clock for segment.used_tick. */
+	uint32_t tick;
 	uint64_t bytes;
 };
 
@@ -45,5 +58,8 @@ struct log {
  * follower. Thread: any, inside a section.
  */
 struct segment *log_roll(struct log *log, struct segment *sealed);
+
+/* Appending is over. Thread: any. */
+void log_fail(struct log *log);
 
 #endif

@@ -2,6 +2,7 @@
 #include "log/keeper.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,11 +13,16 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/diag.h"
 #include "log/chain.h"
+#include "log/recover.h"
+#include "log/store.h"
+#include "log/syncer.h"
 
 enum {
 	TICK_MS = 1000,          /* the clock, and memory that has become idle */
 	RETRY_GRACE_MS = 1,      /* somebody waits, a grace period is running */
+	RETRY_HELD_MS = 20,      /* one that was retired is still being worked on */
 	RETRY_MEMORY_MS = 1000,  /* the system had no memory */
 	IDLE_US = 2000 * 1000,   /* without a new segment for so long: give memory back */
 	POLLS_PER_PASS = 4,      /* ck_epoch needs two or three to come round */
@@ -43,6 +49,9 @@ struct keeper {
 	uint64_t other_bytes;  /* of the free ones and those in grace */
 	uint64_t examined;     /* ids below have been seen sealed, and their segments trimmed */
 	uint64_t last_link_us; /* when a spare was last linked */
+	struct segment *held;  /* out of use but for somebody who holds them, by next_free */
+	uint64_t first_file;   /* durable: the number of the oldest file that is there */
+	bool has_said_trouble; /* of that kind: it is said once each time it begins */
 	bool wants_memory;     /* the last attempt to get a segment failed */
 	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
 };
@@ -53,14 +62,16 @@ static uint64_t max_bytes(const struct keeper *keeper)
 	return retain == 0 ? UINT64_MAX : retain + 2 * (uint64_t)keeper->log->segment_size;
 }
 
-/* The most entries that a segment may take: an eighth of what is to be kept, so that dropping one
- * drops little. */
-static uint32_t max_entries(const struct keeper *keeper)
+uint32_t keeper_max_entries(uint64_t retain)
 {
-	uint64_t retain =
-		atomic64_load_relaxed(&keeper->retain_messages); /* a limit stands alone */
 	uint64_t most = retain == 0 ? INT32_MAX : retain / 8;
 	return most == 0 ? 1 : most > INT32_MAX ? INT32_MAX : (uint32_t)most;
+}
+
+static uint32_t max_entries(const struct keeper *keeper)
+{
+	return keeper_max_entries(
+		atomic64_load_relaxed(&keeper->retain_messages)); /* stands alone */
 }
 
 static void publish_bytes(struct keeper *keeper)
@@ -71,6 +82,48 @@ static void publish_bytes(struct keeper *keeper)
 
 /* ---- segments out of use ---- */
 
+/* A disk that is full, or what else keeps us from making files: said when it begins and ends. */
+static void say_trouble(struct keeper *keeper, int error)
+{
+	const char *dir = store_dir(keeper->log->store);
+
+	if (error != 0 && !keeper->has_said_trouble)
+		diag(DIAG_ERROR,
+		     "%s: no file can be made for more messages (%s): trying again each second",
+		     dir, strerror(-error));
+	if (error == 0 && keeper->has_said_trouble)
+		diag(DIAG_NOTICE, "%s: files can be made again", dir);
+	keeper->has_said_trouble = error != 0;
+}
+
+/* A file behind the last one. */
+static struct segment *make_file(struct keeper *keeper)
+{
+	const struct directory *directory = keeper->log->directory;
+	const struct segment *last = directory->segments[directory->count - 1];
+	const struct store_plan plan = {
+		.number = last->file.number + 1,
+		.size = keeper->log->segment_size,
+		.max_entries = max_entries(keeper),
+		.before = last->file.id_bound,
+	};
+	int error = 0;
+	struct segment *segment = store_make_segment(keeper->log->store, &plan, &error);
+
+	say_trouble(keeper, error);
+	return segment;
+}
+
+static struct segment *make_segment(struct keeper *keeper)
+{
+	if (keeper->log->store != NULL)
+		return make_file(keeper);
+	struct segment *segment = segment_new(keeper->log->segment_size);
+	if (segment != NULL)
+		segment_reset(segment, max_entries(keeper));
+	return segment;
+}
+
 static struct segment *take_segment(struct keeper *keeper)
 {
 	struct segment *segment = keeper->free;
@@ -78,6 +131,7 @@ static struct segment *take_segment(struct keeper *keeper)
 		keeper->free = segment->next_free;
 		keeper->free_count--;
 		keeper->other_bytes -= segment->size;
+		segment_reset(segment, max_entries(keeper));
 		return segment;
 	}
 	size_t size = keeper->log->segment_size;
@@ -85,7 +139,7 @@ static struct segment *take_segment(struct keeper *keeper)
 		keeper->wants_room = true;
 		return NULL;
 	}
-	segment = segment_new(size);
+	segment = make_segment(keeper);
 	keeper->wants_memory = segment == NULL;
 	return segment;
 }
@@ -98,7 +152,16 @@ static void segment_is_free(struct epoch_deferred *deferred, void *context)
 		(struct segment *)(void *)((char *)deferred - offsetof(struct segment, reclaim));
 
 	keeper->grace_count--;
+	if (atomic32_load_acquire(&segment->holds) != 0) { /* [O16] */
+		segment->next_free = keeper->held;
+		keeper->held = segment;
+		return;
+	}
 	keeper->other_bytes -= segment->counted_bytes;
+	if (segment->is_durable) { /* its file is gone, or will be */
+		segment_free(segment);
+		return;
+	}
 	/* Many that were trimmed, or a limit that was lowered: what is above the bound goes, and
 	 * more than the next roll or two can use is not worth keeping. */
 	if (keeper->free_count >= FREE_MAX ||
@@ -110,6 +173,20 @@ static void segment_is_free(struct epoch_deferred *deferred, void *context)
 	segment->next_free = keeper->free;
 	keeper->free = segment;
 	keeper->free_count++;
+}
+
+/* Those whose holders have done with them by now. */
+static void free_held(struct keeper *keeper)
+{
+	struct segment *segment = keeper->held;
+
+	keeper->held = NULL;
+	while (segment != NULL) {
+		struct segment *next = segment->next_free;
+		keeper->grace_count++; /* which it gives back */
+		segment_is_free(&segment->reclaim, keeper);
+		segment = next;
+	}
 }
 
 static void directory_is_free(struct epoch_deferred *deferred, void *context)
@@ -195,7 +272,9 @@ static void trim(struct keeper *keeper, struct segment *segment, uint64_t state)
 	end = end / 4096 * 4096;
 	if (end < begin + TRIM_MIN)
 		return;
-	if (madvise(segment->map + begin, end - begin, MADV_DONTNEED) != 0)
+	if (segment->is_durable)
+		return; /* a file's room stays allocated: it must never run out */
+	if (madvise(segment_map(segment) + begin, end - begin, MADV_DONTNEED) != 0)
 		return; /* it goes on counting whole */
 	segment->counted_bytes = segment->size - (end - begin);
 	keeper->chain_bytes -= end - begin;
@@ -215,7 +294,10 @@ static void examine_sealed(struct keeper *keeper, uint64_t head)
 		    base + state_entries(state) > head + 1)
 			return;
 		trim(keeper, segment, state);
-		segment_build_filter(segment, state_entries(state));
+		if (!segment_has_summary(segment)) /* those recovered have one */
+			segment_sum_up(segment, state_entries(state));
+		if (keeper->log->syncer != NULL)
+			syncer_kick(keeper->log->syncer); /* it can be sealed now */
 		keeper->examined = base + state_entries(state);
 	}
 }
@@ -238,10 +320,10 @@ static bool is_to_go(struct keeper *keeper, const struct segment *segment, uint6
 		return true;
 	if (messages != 0 && head + 1 - end >= messages)
 		return true;
-	if (age == 0 || end == base)
+	if (age == 0)
 		return false;
-	const struct entry *newest = segment_entry(segment, (uint32_t)(end - base - 1));
-	return entry_time_us(newest) + age < clock_wall_us();
+	/* One that has just been sealed has its summary by the next pass. */
+	return segment_has_summary(segment) && segment->last_time_us + age < clock_wall_us();
 }
 
 static void retire(struct keeper *keeper, uint64_t head)
@@ -266,7 +348,46 @@ static void retire(struct keeper *keeper, uint64_t head)
 		keeper->chain_bytes -= segment->counted_bytes;
 		keeper->other_bytes += segment->counted_bytes;
 		keeper->grace_count++;
+		atomic32_store_release(&segment->file.is_retired, 1); /* [O18] */
 		epoch_defer(&keeper->epoch, &segment->reclaim, segment_is_free, keeper);
+	}
+}
+
+/*
+ * The first segment that is left begins where its header says: what came before it would say so, and
+ * goes. (Sealed ones say it anyway.)
+ */
+static int write_base(struct store *store, const struct segment *segment)
+{
+	if (segment_is_stored(segment))
+		return 0;
+	struct segment_header *header = (struct segment_header *)(void *)segment_map(segment);
+	if (header->gap.base != 0)
+		return 0;
+	header_set_gap(header, atomic64_load_acquire(&segment->base), segment->loss); /* [O2] */
+	return store_sync_segment(store, segment->file.number);
+}
+
+/* Removes the files of retired segments: the next one only when the one before it is gone. */
+static void remove_files(struct keeper *keeper)
+{
+	static struct diag_limit limit;
+	struct log *log = keeper->log;
+	const struct segment *first = log->directory->segments[0];
+
+	if (log->store == NULL)
+		return;
+	while (keeper->first_file < first->file.number) {
+		int error = write_base(log->store, first);
+		if (error == 0)
+			error = store_unlink(log->store, keeper->first_file);
+		if (error != 0) {
+			diag_limited(&limit, DIAG_ERROR,
+			             "%s: the oldest segment can't be removed (%s)",
+			             store_dir(log->store), strerror(-error));
+			return;
+		}
+		keeper->first_file++;
 	}
 }
 
@@ -287,7 +408,6 @@ static bool link_spare(struct keeper *keeper)
 	struct segment *spare = take_segment(keeper);
 	if (spare == NULL)
 		return false;
-	segment_reset(spare, max_entries(keeper));
 	struct segment *last = log->directory->segments[log->directory->count - 1];
 	if (directory_change(keeper, 0, spare) != 0) {
 		segment_free(spare);
@@ -306,7 +426,8 @@ static void provide_spares(struct keeper *keeper)
 	size_t wanted = 1 + SPARE_BYTES / keeper->log->segment_size;
 	bool has_linked = false;
 
-	if (wanted > SPARES_MAX)
+	/* A file takes longer to be made than a mapping. */
+	if (wanted > SPARES_MAX || keeper->log->store != NULL)
 		wanted = SPARES_MAX;
 	keeper->wants_room = keeper->wants_memory = false;
 	/* One at least; more only where no memory bound stands in the way of the next pass. */
@@ -335,12 +456,16 @@ static int pass(struct keeper *keeper)
 	struct log *log = keeper->log;
 
 	clock_follow();
+	/* Relaxed: a coarse clock. */
+	atomic32_store_relaxed(&log->tick, (uint32_t)(clock_mono_ms() / TICK_MS));
 	epoch_enter(&keeper->epoch);
 	seal_by_age(keeper);
 	uint64_t head = log_head(log);
 	examine_sealed(keeper, head);
 	retire(keeper, head);
 	epoch_leave(&keeper->epoch);
+	remove_files(keeper);
+	free_held(keeper);
 
 	for (int i = 0; i < POLLS_PER_PASS; i++)
 		epoch_poll(&keeper->epoch);
@@ -353,6 +478,8 @@ static int pass(struct keeper *keeper)
 
 	if (keeper->wants_room || keeper->grace_count > 0)
 		return RETRY_GRACE_MS;
+	if (keeper->held != NULL)
+		return RETRY_HELD_MS;
 	if (keeper->wants_memory)
 		return RETRY_MEMORY_MS;
 	uint64_t age_ms = atomic64_load_relaxed(&keeper->retain_age_us) / 1000; /* stands alone */
@@ -391,6 +518,7 @@ void keeper_set_retention(struct keeper *keeper, const struct log_options *optio
 	keeper_kick(keeper);
 }
 
+/* A tail alone, in memory. */
 static int build_chain(struct keeper *keeper)
 {
 	struct log *log = keeper->log;
@@ -411,7 +539,34 @@ static int build_chain(struct keeper *keeper)
 	return 0;
 }
 
-struct keeper *keeper_start(struct log *log, const struct log_options *options)
+/* What was found in files. */
+static int take_chain(struct keeper *keeper, struct recovery *found)
+{
+	struct log *log = keeper->log;
+	struct directory *directory = directory_new(found->count);
+	if (directory == NULL)
+		return -1;
+	for (size_t i = 0; i < found->count; i++) {
+		directory->segments[i] = found->segments[i];
+		keeper->chain_bytes += found->segments[i]->counted_bytes;
+	}
+	keeper->first_file = directory->segments[0]->file.number;
+	found->count = 0;                                         /* they are ours */
+	atomic_store_pointer_release(&log->directory, directory); /* [O5] */
+	atomic_store_pointer_release(&log->tail, directory->segments[found->tail]); /* [O9] */
+	return 0;
+}
+
+static void free_chain(struct keeper *keeper)
+{
+	struct directory *directory = keeper->log->directory;
+	for (size_t i = 0; i < directory->count; i++)
+		segment_free(directory->segments[i]);
+	free(directory);
+}
+
+struct keeper *keeper_start(struct log *log, const struct log_options *options,
+                            struct recovery *found)
 {
 	struct keeper *keeper = aligned_alloc(CACHE_LINE, sizeof *keeper);
 	if (keeper == NULL)
@@ -425,7 +580,7 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options)
 	if (keeper->eventfd < 0)
 		goto fail;
 	epoch_register(&log->epoch, &keeper->epoch);
-	if (build_chain(keeper) != 0)
+	if ((found != NULL ? take_chain(keeper, found) : build_chain(keeper)) != 0)
 		goto fail;
 	publish_bytes(keeper);
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
@@ -435,12 +590,9 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options)
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int error = pthread_create(&keeper->thread, NULL, keep, keeper);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error != 0)
-		goto fail_chain;
-	return keeper;
-fail_chain:
-	segment_free(log->directory->segments[0]);
-	free(log->directory);
+	if (error == 0)
+		return keeper;
+	free_chain(keeper);
 fail:
 	if (keeper->eventfd >= 0)
 		close(keeper->eventfd);
@@ -453,12 +605,14 @@ void keeper_stop(struct keeper *keeper)
 	atomic32_store_relaxed(&keeper->is_stopping, 1); /* the kick and the join order the rest */
 	keeper_kick(keeper);
 	pthread_join(keeper->thread, NULL);
+}
+
+void keeper_free(struct keeper *keeper)
+{
 	epoch_drain(&keeper->epoch);
+	free_held(keeper);
 	release_free_segments(keeper);
-	struct directory *directory = keeper->log->directory;
-	for (size_t i = 0; i < directory->count; i++)
-		segment_free(directory->segments[i]);
-	free(directory);
+	free_chain(keeper);
 	close(keeper->eventfd);
 	free(keeper);
 }

@@ -9,6 +9,9 @@
  *                      ^ segment_reset                    ^ log_roll   ^ out of the directory
  *                                                                      |   grace period
  *
+ * Of a durable log a spare is a file that it makes, and a retired one's file is removed, the oldest
+ * first and one after the other, so that what is left is always one piece.
+ *
  * Retired segments in their grace period count against the memory bound like all others:
  * retain_bytes and two segments. At the bound appends wait (LOG_NO_SEGMENT) until one is free.
  */
@@ -21,14 +24,22 @@
 struct keeper;
 struct log;
 struct log_options;
+struct recovery;
 
 /*
- * Builds the log's first directory (a tail with base 1 and a spare) and starts the thread. NULL: no
- * memory or no thread. Thread: startup.
+ * Builds the log's first directory (a tail with base 1; or what was recovered, whose segments it takes
+ * over) and starts the thread. NULL: no memory or no thread. Thread: startup.
  */
-struct keeper *keeper_start(struct log *log, const struct log_options *options);
-/* Stops the thread and releases all segments. Thread: the last one. */
+struct keeper *keeper_start(struct log *log, const struct log_options *options,
+                            struct recovery *found);
+/* Stops the thread. Thread: the last one. */
 void keeper_stop(struct keeper *keeper);
+/* Releases all segments, after the stop. Thread: the last one. */
+void keeper_free(struct keeper *keeper);
+
+/* The most entries that a segment may take where so many messages are to be kept (0: no limit): an
+ * eighth, so that dropping one drops little. */
+uint32_t keeper_max_entries(uint64_t retain_messages);
 
 /* There is work: the tail has moved on, or somebody waits for a segment. Thread: any. */
 void keeper_kick(struct keeper *keeper);

@@ -21,6 +21,12 @@
  *
  * A segment's memory is used again only after an epoch grace period; all that touch one are inside
  * an epoch section.
+ *
+ * A durable log's segments are files of this very layout (store.h has the header), mapped shared. Of
+ * these the mapping may come and go while the segment stays: one that is sealed and on disk is
+ * "cold" when it has none. Whoever looks inside loads `map` once and uses what it got to the end of
+ * its section. Each entry of a durable log has a checksum; a *marker* is an entry of size 0 that
+ * stands, in a file, for an id under which nothing can be read.
  */
 #ifndef PSAD_LOG_SEGMENT_H
 #define PSAD_LOG_SEGMENT_H
@@ -43,28 +49,72 @@ enum { SEGMENT_HEADER_SIZE = 4096, SEGMENT_SIZE_MIN = 64 << 10, SEGMENT_SIZE_MAX
 #define SEGMENT_NO_BASE UINT64_MAX
 
 struct entry {
-	uint64_t commit; /* [O1] segment_commit: release; segment_is_committed: acquire */
+	uint64_t commit; /* [O1] segment_commit: release; entry_is_committed: acquire */
 	uint64_t stamp;  /* time in Unix microseconds << 8 | topic size */
-	uint32_t offset; /* of the frame, from the mapping's begin */
-	uint32_t size;   /* of the frame */
+	uint32_t offset; /* of the frame, from the mapping's begin; of a marker: enum loss */
+	uint32_t size;   /* of the frame; 0: a marker */
 	uint32_t topic_hash;
 	uint32_t checksum; /* of durable logs; 0 in memory */
 };
 _Static_assert(sizeof(struct entry) == 32, "two entries a cache line");
 
+/* Why nothing can be read under an id that has been given out. These numbers stand in files. */
+enum loss {
+	LOSS_NONE,
+	LOSS_VOID,    /* claimed and never committed: nobody was shown or promised anything */
+	LOSS_LOST,    /* may have been shown or promised; a loss of power took it */
+	LOSS_DAMAGED, /* it was there once, and what is there now is not it */
+};
+
+/* The ids of one segment under which nothing can be read: sorted, apart, never changed. */
+struct gap {
+	uint64_t from, to; /* inclusive */
+	enum loss loss;
+};
+struct gaps {
+	struct epoch_deferred reclaim;
+	size_t count;
+	struct gap at[];
+};
+
 struct segment {
 	/* Written before the segment is linked, read by all. */
-	char *map;
 	size_t size;
 	uint64_t secret;
+	uint64_t key; /* of the checksums, where is_durable */
+	bool is_durable;
+	enum loss loss; /* of the ids between the segment before and `base`, if there are any */
 	uint32_t max_entries;
+
+	/* Set by the signal handler (fault.h), relaxed: it comes before the commit [O1] of whoever
+	 * copied into the hole, and nothing else is to be ordered. Nothing of it is to be read. */
+	uint32_t is_damaged;
+	/*
+	 * [O14] segment_publish: release, when what it shows has been verified; segment_map:
+	 * acquire. NULL: cold. Of a segment that is not sealed and on disk it never changes.
+	 */
+	char *map;
+	/* [O15] segment_publish: release, before the mapping; segment_gaps: acquire, behind it.
+	 * NULL: none. */
+	const struct gaps *gaps;
+
 	/* [O2] log_roll: release; log_find and whoever follows `next`: acquire */
 	uint64_t base;
 	/* [O3] keeper: release, when the segment behind it is ready; log_roll: acquire */
 	struct segment *next;
 
-	/* [O13] segment_build_filter: release, when the filter is whole; segment_may_hold: acquire. */
-	uint32_t has_filter;
+	/*
+	 * [O13] segment_sum_up: release, when what follows is whole; segment_has_summary: acquire.
+	 * It outlives the mapping, so that searches pass cold segments by.
+	 */
+	uint32_t has_summary;
+	const uint64_t *filter; /* NULL: there was no memory for it, so anything may match */
+	uint64_t first_time_us, last_time_us;
+
+	/* When it was last read, in log.tick's; relaxed, it only helps to choose what to unmap. */
+	uint32_t used_tick;
+	/* Somebody reads on here; relaxed, the kick behind it orders it. The warmer resets it. */
+	uint32_t is_wanted;
 
 	/* Hot: every claim. [O4] claim: acquire and release; seal: the same; readers: acquire,
 	 * before they trust that an index slot is one. */
@@ -74,6 +124,22 @@ struct segment {
 	_Alignas(CACHE_LINE) struct epoch_deferred reclaim;
 	struct segment *next_free;
 	size_t counted_bytes; /* what this segment counts for in the retention figures */
+
+	/* [O16] segment_hold: cas, inside a section; segment_let_go: release; the keeper, before it
+	 * frees: acquire. For threads whose work on a segment is too long for a section. */
+	uint32_t holds;
+
+	/* Of durable logs; see store.h. */
+	struct segment_file {
+		uint64_t number;
+		uint64_t id_bound;
+		int fd; /* the syncer's, -1 when the segment is stored */
+		/* [O17] syncer: release, when it is sealed and synced for good; others: acquire. */
+		uint32_t is_stored;
+		/* [O18] keeper: release, before it unlinks the file; others: acquire, when they miss it. */
+		uint32_t is_retired;
+		uint64_t synced; /* the syncer's: ids up to here are on disk */
+	} file;
 };
 
 /* What `state` packs: bytes used << 32 | entries used << 1 | sealed. */
@@ -102,7 +168,10 @@ struct message {
 
 /* A segment of `size` bytes of fresh memory, not linked anywhere. NULL: no memory. */
 struct segment *segment_new(size_t size);
+/* Releases all that it has, a file's mapping and descriptor included. Thread: the keeper. */
 void segment_free(struct segment *segment);
+/* Of commit words: random, and with no id the word that fresh memory holds. Thread: any. */
+uint64_t segment_draw_secret(void);
 /* Begins a new life: empty, no base, a new secret. Thread: the keeper, nobody else can see it. */
 void segment_reset(struct segment *segment, uint32_t max_entries);
 
@@ -132,31 +201,109 @@ enum claim_verdict segment_claim(struct segment *segment, const struct message *
 void segment_commit(struct segment *segment, struct message *messages, const struct claim *claim);
 
 /*
- * Fills in the filter of a segment that is sealed and wholly committed. Thread: the keeper, once in
- * the segment's life.
+ * Computes filter and times of a segment that is mapped, sealed and wholly committed, with at least
+ * one entry. Thread: the keeper, once in the segment's life.
  */
-void segment_build_filter(struct segment *segment, uint32_t entries);
+void segment_sum_up(struct segment *segment, uint32_t entries);
 /* False: no entry of the segment has that topic hash. Thread: any, inside an epoch section. */
 bool segment_may_hold(const struct segment *segment, uint32_t topic_hash);
 
 /* No claim succeeds from here on. Thread: any, inside an epoch section. */
 void segment_seal(struct segment *segment);
 
-/* Entry i of this segment: a slot of the index, committed or not. */
-static inline struct entry *segment_entry(const struct segment *segment, uint32_t i)
+/* The mapping; NULL when the segment is cold. To be loaded once in a section. */
+static inline char *segment_map(const struct segment *segment)
 {
-	return (struct entry *)(void *)(segment->map + segment->size) - 1 - i;
+	return atomic_load_pointer_acquire(&segment->map); /* [O14] */
+}
+
+/* Behind segment_map(): the gaps in what it shows. */
+static inline const struct gaps *segment_gaps(const struct segment *segment)
+{
+	return atomic_load_pointer_acquire(&segment->gaps); /* [O15] */
+}
+
+/* Makes a verified mapping and its gaps what readers find. Thread: the keeper or the warmer. */
+static inline void segment_publish(struct segment *segment, char *map, const struct gaps *gaps)
+{
+	atomic_store_pointer_release(&segment->gaps, gaps); /* [O15] */
+	atomic_store_pointer_release(&segment->map, map);   /* [O14] */
+}
+
+static inline bool segment_has_summary(const struct segment *segment)
+{
+	return atomic32_load_acquire(&segment->has_summary) != 0; /* [O13] */
+}
+
+/* What it holds may not be used: see `is_damaged`. */
+static inline bool segment_is_damaged(const struct segment *segment)
+{
+	return atomic32_load_relaxed(&segment->is_damaged) != 0; /* see there */
+}
+
+/* Its file is sealed and on disk, and nobody writes to it any more: the mapping may go. */
+static inline bool segment_is_stored(const struct segment *segment)
+{
+	return atomic32_load_acquire(&segment->file.is_stored) != 0; /* [O17] */
+}
+
+/* Its file has been unlinked by retention, or will be at once. */
+static inline bool segment_is_retired(const struct segment *segment)
+{
+	return atomic32_load_acquire(&segment->file.is_retired) != 0; /* [O18] */
 }
 
 /*
- * Whether entry i, i < state_entries(), has been committed; what it describes can be read then.
+ * Keeps a segment found in this section from being freed beyond it; retention may still retire it.
+ * Thread: any, inside a section.
  */
-static inline bool segment_is_committed(const struct segment *segment, uint64_t base, uint32_t i)
+static inline void segment_hold(struct segment *segment)
+{
+	(void)atomic32_add(&segment->holds, 1); /* [O16] */
+}
+static inline void segment_let_go(struct segment *segment)
+{
+	(void)atomic32_add(&segment->holds, UINT32_MAX); /* [O16] */
+}
+
+/* Entry i of a mapping: a slot of the index, committed or not. */
+static inline struct entry *map_entry(char *map, size_t size, uint32_t i)
+{
+	return (struct entry *)(void *)(map + size) - 1 - i;
+}
+/* The same of a segment that is known to be mapped. */
+static inline struct entry *segment_entry(const struct segment *segment, uint32_t i)
+{
+	return map_entry(segment_map(segment), segment->size, i);
+}
+
+/*
+ * Whether an entry below state_entries() has been committed under an id; what it describes can be
+ * read then.
+ */
+static inline bool entry_is_committed(const struct entry *entry, uint64_t id, uint64_t secret)
 {
 	/* [O1] acquire: the entry's other fields and the frame are read behind this. */
-	return atomic64_load_acquire(&segment_entry(segment, i)->commit) ==
-	       ((base + i) ^ segment->secret);
+	return atomic64_load_acquire(&entry->commit) == (id ^ secret);
 }
+static inline bool segment_is_committed(const struct segment *segment, uint64_t base, uint32_t i)
+{
+	return entry_is_committed(segment_entry(segment, i), base + i, segment->secret);
+}
+
+/*
+ * The checksum of a durable log's entry: of all its fields, its id and its frame (n bytes, none of a
+ * marker).
+ */
+uint32_t entry_checksum(const struct entry *entry, uint64_t id, const char *frame, uint64_t key);
+
+static inline bool entry_is_marker(const struct entry *entry)
+{
+	return entry->size == 0;
+}
+/* Turns the slot of `id` into a marker; `time_us`: of the message before. Thread: whoever recovers. */
+void entry_mark(struct entry *entry, uint64_t id, uint64_t time_us, enum loss loss,
+                const struct segment *segment);
 
 static inline uint64_t entry_time_us(const struct entry *entry)
 {

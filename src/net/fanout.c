@@ -55,7 +55,7 @@ static struct iovec entry_bytes(const struct block *block, uint32_t i, bool is_b
 		uint32_t topic = entry_topic_size(entry);
 		skip = frame_payload_offset(id, topic, frame_payload_size(id, topic, entry->size));
 	}
-	return (struct iovec){.iov_base = block->segment->map + entry->offset + skip,
+	return (struct iovec){.iov_base = block_frame(block, i) + skip,
 	                      .iov_len = entry->size - skip};
 }
 
@@ -314,6 +314,16 @@ static bool begin_pass(struct fanout *fanout, uint64_t head, uint64_t end_us)
 		fanout->walked = log_first(fanout->log) - 1;
 		abandon_pass(fanout);
 		return true;
+	case BLOCK_COLD:
+		return false;
+	case BLOCK_GAP:
+		/* As above, but for all of them the same: each says it when it comes to it. */
+		interest_match_none(fanout->interest, &fanout->due);
+		turn_due_sets(fanout);
+		fanout->pass_from = fanout->walked;
+		fanout->walked = block.last;
+		abandon_pass(fanout);
+		return true;
 	case BLOCK_HERE:
 		break;
 	}
@@ -332,24 +342,39 @@ static void arrive(struct fanout *fanout, struct follower *follower)
 	fanout->calls->arrived(follower);
 }
 
-/* Retention has passed the follower's position. False: it could not be told and is lost. */
-static bool skip_dropped(struct fanout *fanout, struct follower *follower)
+/* Ids up to `to` are not to be had. False: that could not be told and the follower is lost. */
+static bool skip(struct fanout *fanout, struct follower *follower, uint64_t to,
+                 enum gap_reason reason)
 {
 	uint64_t from = follower->position + 1;
-	uint64_t to = log_first(fanout->log) - 1;
 
 	if (to > follower->end)
 		to = follower->end;
 	follower->position = to;
-	if (follower->is_quiet)
+	if (follower->is_quiet && reason == GAP_RETENTION)
 		return true;
 	atomic64_count(&fanout->counters->gaps_total, 1);
 	atomic64_count(&fanout->counters->gap_messages_total, to - from + 1);
-	if (fanout->calls->gap(follower, from, to, GAP_RETENTION) == 0)
+	if (fanout->calls->gap(follower, from, to, reason) == 0)
 		return true;
 	detach(fanout, follower);
 	fanout->calls->lost(follower);
 	return false;
+}
+
+/* How the protocol calls what the log says. */
+static enum gap_reason reason_of(enum loss loss)
+{
+	switch (loss) {
+	case LOSS_NONE:
+	case LOSS_VOID:
+		break;
+	case LOSS_LOST:
+		return GAP_LOST;
+	case LOSS_DAMAGED:
+		return GAP_DAMAGED;
+	}
+	return GAP_VOID;
 }
 
 static void shorten_front(struct block *block, uint32_t count)
@@ -367,7 +392,10 @@ static void seek_back(struct fanout *fanout, struct follower *follower)
 	struct block block;
 	struct bits bits;
 
-	if (log_block_back(fanout->log, follower->position, &block) != BLOCK_HERE) {
+	enum block_verdict verdict = log_block_back(fanout->log, follower->position, &block);
+	if (verdict == BLOCK_GAP) {
+		follower->position = block.first - 1;
+	} else if (verdict != BLOCK_HERE) {
 		/* Nothing older is kept: that is where to begin. */
 		uint64_t first = log_first(fanout->log);
 		if (follower->position + 1 < first)
@@ -454,9 +482,15 @@ static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t 
 				become_live(fanout, follower);
 			return;
 		case BLOCK_DROPPED:
-			if (!skip_dropped(fanout, follower))
+			if (!skip(fanout, follower, log_first(fanout->log) - 1, GAP_RETENTION))
 				return;
 			break;
+		case BLOCK_GAP:
+			if (!skip(fanout, follower, block.last, reason_of(block.loss)))
+				return;
+			break;
+		case BLOCK_COLD:
+			return;
 		case BLOCK_HERE:
 			if (!interest_may_match_segment(follower->set, &block)) {
 				uint64_t last = block_segment_last(&block);
@@ -639,7 +673,7 @@ bool fanout_find_rest(struct fanout *fanout, uint64_t id, uint32_t from, struct 
 	if (log_block(fanout->log, id, id, &block) != BLOCK_HERE)
 		return false;
 	const struct entry *entry = block_entry(&block, 0);
-	*rest = (struct iovec){.iov_base = block.segment->map + entry->offset + from,
+	*rest = (struct iovec){.iov_base = block_frame(&block, 0) + from,
 	                       .iov_len = entry->size - from};
 	return true;
 }

@@ -127,7 +127,12 @@ bool publish_flush(struct conn *conn, size_t *at)
 		break;
 	case LOG_FULL:
 		refuse_rest(conn, done, ERROR_LOG_FULL,
-		            "no memory for more messages, try again later");
+		            "nothing more can be stored, try again later");
+		*at = batch->ends[batch->count - 1];
+		break;
+	case LOG_FAILED:
+		refuse_rest(conn, done, ERROR_LOG_FAILED,
+		            "messages don't get to the disk, nothing is taken until a restart");
 		*at = batch->ends[batch->count - 1];
 		break;
 	}

@@ -49,11 +49,12 @@ static struct begin resolve(struct conn *conn, const struct command *command)
 		begin.seek = start->id;
 		break;
 	case START_SINCE:
-		begin.position = log_find_time(log, start->time_us) - 1;
+		begin.position = log_find_time(log, start->time_us, NULL) - 1;
 		break;
 	case START_AGE:
 		begin.position =
-			log_find_time(log, start->time_us < now_us ? now_us - start->time_us : 0) -
+			log_find_time(log, start->time_us < now_us ? now_us - start->time_us : 0,
+		                      NULL) -
 			1;
 		break;
 	}

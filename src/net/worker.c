@@ -155,7 +155,7 @@ static void settle(struct worker *worker)
 static void ring_others(struct worker *worker)
 {
 	if (worker->must_ring)
-		wake_ring(worker->hub->wake);
+		log_announce(worker->hub->log);
 	worker->must_ring = false;
 }
 

@@ -21,10 +21,14 @@
 #define PEERS_MAX (1ULL << 24)
 #define UNIX_PATH_MAX (sizeof((struct sockaddr_un *)0)->sun_path - 1)
 
+#define DEFAULT_SYNC_INTERVAL_MS 200
+
+#define DIR_MAX 512 /* so that messages that name files in it fit */
+
 #define SEGMENT_UNIT (64 * KIB)
 #define SEGMENT_MAX GIB
 
-enum kind { COUNT, SIZE, TIME, MODE, FLAG, LEVEL, PATH, ADDRESSES };
+enum kind { COUNT, SIZE, TIME, MODE, FLAG, LEVEL, SYNC, PATH, ADDRESSES };
 
 /* When a changed value is in force: on SIGHUP, or after a restart only. */
 enum when { RELOAD, RESTART };
@@ -57,11 +61,17 @@ enum when { RELOAD, RESTART };
 	X(log, segment_size, segment_size, SIZE, "0", 0, SEGMENT_MAX, RESTART, \
 	  "Bytes of one segment, 64K to 1G; 0 = a sixteenth of retain_bytes, within 1M and 64M.") \
 	X(log, retain_bytes, retain_bytes, SIZE, "256M", 0, BYTES_MAX, RELOAD, \
-	  "Memory for kept messages; at least 4 segments; 0 = no limit.") \
+	  "Memory or disk for kept messages; at least 4 segments; 0 = no limit.") \
 	X(log, retain_messages, retain_messages, COUNT, "0", 0, MESSAGES_MAX, RELOAD, \
 	  "So many messages are kept, an eighth more at most; 0 = no limit.") \
 	X(log, retain_age, retain_age_ms, TIME, "0", 0, 36500 * DAY, RELOAD, \
 	  "Messages are dropped at this age, a quarter older at most; 0 = no limit.") \
+	X(log, dir, log_dir, PATH, "", 0, DIR_MAX, RESTART, \
+	  "Directory of a log that survives restarts and crashes; empty = in memory.") \
+	X(log, fsync, log_fsync, SYNC, "interval", 0, 0, RESTART, \
+	  "What survives losing power: no = what the system has written by itself, interval, always.") \
+	X(log, fsync_interval, log_fsync_interval_ms, TIME, "200ms", 1, DAY, RESTART, \
+	  "With fsync = interval, how much of the newest may be lost.") \
 \
 	X(limits, max_payload, max_payload, SIZE, "1M", 1, 64 * MIB, RELOAD, \
 	  "Bytes of the largest message; at most 64M and a quarter of a segment.") \
@@ -119,6 +129,8 @@ static const char *const level_words[] = {
 /* clang-format on */
 
 static const char *const flag_words[] = {"no", "yes", NULL};
+static const char *const sync_words[] = {
+	[LOG_SYNC_NO] = "no", [LOG_SYNC_INTERVAL] = "interval", [LOG_SYNC_ALWAYS] = "always", NULL};
 
 /* Where a value came from: 0 the default, n > 0 line n of the file, n < 0 override number -n. */
 typedef int origin;
@@ -187,6 +199,8 @@ static bool parse_number(const struct key *key, const char *text, uint64_t *out,
 		return value_choice(text, flag_words, out, reason);
 	case LEVEL:
 		return value_choice(text, level_words, out, reason);
+	case SYNC:
+		return value_choice(text, sync_words, out, reason);
 	case PATH:
 	case ADDRESSES:
 		break;
@@ -535,6 +549,25 @@ static int check_listeners(struct loading *loading)
 	return 0;
 }
 
+/* Without a directory there is nothing to sync: whoever asks for it believes that there is. (The
+ * defaults may be written down: psad.conf.example does.) */
+static int check_sync(struct loading *loading)
+{
+	const struct config *config = &loading->config;
+
+	if (config->log_dir != NULL)
+		return 0;
+	if (config->log_fsync != LOG_SYNC_INTERVAL)
+		return fail(loading, loading->origins[KEY_log_fsync],
+		            "log.fsync: %s means nothing without log.dir: the log is in memory",
+		            sync_words[config->log_fsync]);
+	if (config->log_fsync_interval_ms != DEFAULT_SYNC_INTERVAL_MS)
+		return fail(
+			loading, loading->origins[KEY_log_fsync_interval],
+			"log.fsync_interval: means nothing without log.dir: the log is in memory");
+	return 0;
+}
+
 /* Everything but the move into the caller's struct. */
 static int load(struct loading *loading, const char *file, const char *const *overrides,
                 size_t override_count)
@@ -548,7 +581,8 @@ static int load(struct loading *loading, const char *file, const char *const *ov
 		if (load_override(loading, -(origin)i - 1, overrides[i]) != 0)
 			return -1;
 	}
-	if (settle_segment_size(loading) != 0 || check_listeners(loading) != 0)
+	if (settle_segment_size(loading) != 0 || check_listeners(loading) != 0 ||
+	    check_sync(loading) != 0)
 		return -1;
 	return check_sizes(loading, loading->config.segment_size,
 	                   loading->config.segment_size_is_default ? ", by default" : "");
@@ -585,6 +619,7 @@ void config_free(struct config *config)
 {
 	free(config->listen_tcp);
 	free(config->listen_unix);
+	free(config->log_dir);
 	*config = (struct config){0};
 }
 
@@ -601,6 +636,11 @@ static bool is_same_list(const struct config *one, const struct config *other)
 	return true;
 }
 
+static bool is_same_path(const char *one, const char *other)
+{
+	return strcmp(one != NULL ? one : "", other != NULL ? other : "") == 0;
+}
+
 static bool is_same(const struct key *key, const struct config *one, const struct config *other)
 {
 	const char *one_field = (const char *)one + key->offset;
@@ -608,8 +648,8 @@ static bool is_same(const struct key *key, const struct config *one, const struc
 	if (key->kind == ADDRESSES)
 		return is_same_list(one, other);
 	if (key->kind == PATH)
-		return strcmp(one->listen_unix ? one->listen_unix : "",
-		              other->listen_unix ? other->listen_unix : "") == 0;
+		return is_same_path(*(char *const *)(const void *)one_field,
+		                    *(char *const *)(const void *)other_field);
 	/* A size that follows from others doesn't differ because they do. */
 	if (key == &keys[KEY_log_segment_size] && one->segment_size_is_default &&
 	    other->segment_size_is_default)

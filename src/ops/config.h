@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/diag.h"
+#include "log/log.h"
 #include "ops/value.h"
 
 /*
@@ -46,6 +47,9 @@ struct config {
 	uint64_t retain_bytes;    /* 0: no limit, else at least 4 x segment_size */
 	uint64_t retain_messages; /* 0: no limit */
 	uint64_t retain_age_ms;   /* 0: no limit */
+	char *log_dir;            /* NULL: in memory */
+	enum log_sync log_fsync;
+	uint64_t log_fsync_interval_ms;
 
 	uint64_t max_payload;            /* at most 64M and a quarter of segment_size */
 	unsigned max_connections;        /* 0: what the limit of open files allows */

@@ -52,12 +52,13 @@ int stats_write_info(const struct stats_sources *sources, struct buf *out)
 {
 	struct log *log = sources->hub->log;
 	uint64_t first = log_first(log);
+	uint64_t synced = log_synced(log); /* before the head, so that it is never beyond it */
 	uint64_t head = log_head(log);
 
 	return append(out,
 	              "INFO psad %s proto=1 log=%08" PRIx32 " first=%" PRIu64 " head=%" PRIu64
-	              " synced=%" PRIu64 " fsync=memory max_payload=%" PRIu64 "\n",
-	              PSAD_VERSION, log_identity(log), first, head, head,
+	              " synced=%" PRIu64 " fsync=%s max_payload=%" PRIu64 "\n",
+	              PSAD_VERSION, log_identity(log), first, head, synced, log_sync_word(log),
 	              limit_get(&sources->hub->limits.max_payload));
 }
 
@@ -88,7 +89,7 @@ int stats_write(const struct stats_sources *sources, struct buf *out)
 	error |= append(out, "STAT log_identity %08" PRIx32 "\n", log_identity(log));
 	error |= append_number(out, "log_first", figures.first);
 	error |= append_number(out, "log_head", figures.head);
-	error |= append_number(out, "log_synced", figures.head);
+	error |= append_number(out, "log_synced", figures.synced);
 	error |= append_number(out, "log_messages", figures.head + 1 - figures.first);
 	error |= append_number(out, "log_bytes", figures.bytes);
 	error |= append_number(out, "log_segments", figures.segments);

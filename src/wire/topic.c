@@ -4,9 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* The one home of xxhash: inlined, because most topics are shorter than the call is long. */
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "base/hash.h"
 
 /*
  * A dot carries the bit of the fault that two of them in a row are, so that topic_faults() can
@@ -54,7 +52,7 @@ const char *topic_check(struct slice topic)
 
 uint32_t topic_hash(uint64_t key, struct slice topic)
 {
-	uint64_t hash = XXH3_64bits_withSeed(topic.at, topic.n, key);
+	uint64_t hash = hash64(topic.at, topic.n, key);
 
 	return (uint32_t)(hash ^ hash >> 32);
 }

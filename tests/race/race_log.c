@@ -50,6 +50,7 @@ enum {
 	SESSION_MAX = 4000,
 };
 
+static char error[LOG_ERROR_MAX];
 static uint64_t seed;
 static struct log *the_log;
 static struct wake *wake;
@@ -363,7 +364,7 @@ static void check_bytes(struct reader *reader, const struct block *block, uint32
 	CHECK(entry->size == (uint32_t)header + payload_size + 1,
 	      "message %" PRIu64 " has %u bytes, not %u", id, entry->size,
 	      (uint32_t)header + payload_size + 1);
-	if (memcmp(block->segment->map + entry->offset, reader->frame, entry->size) != 0)
+	if (memcmp(block_frame(block, i), reader->frame, entry->size) != 0)
 		fail("message %" PRIu64 " (producer %u, sequence %" PRIu64
 		     ", %u bytes) was altered",
 		     id, *producer, *sequence, entry->size);
@@ -563,7 +564,7 @@ static void search_time(struct reader *reader)
 		uint64_t id = first + draw(&reader->random) % (upto - first + 1);
 		if (log_block(the_log, id, upto, &block) == BLOCK_HERE) {
 			uint64_t time = entry_time_us(block_entry(&block, 0));
-			uint64_t found = log_find_time(the_log, time);
+			uint64_t found = log_find_time(the_log, time, NULL);
 			/* Unless it was dropped meanwhile, it is neither behind nor younger. */
 			CHECK(found <= id || log_first(the_log) > id,
 			      "the time of %" PRIu64 " was found at %" PRIu64, id, found);
@@ -668,7 +669,7 @@ static void start(uint64_t *random)
 	CHECK(wake != NULL, "no memory");
 	producers = allocate(producer_count, sizeof *producers);
 	readers = allocate(reader_count, sizeof *readers);
-	the_log = log_open(&options, wake);
+	the_log = log_open(&options, wake, error, sizeof error);
 	CHECK(the_log != NULL, "the log can't be opened");
 	epoch_register(log_epoch(the_log), &own_epoch);
 	for (unsigned i = 0; i < producer_count; i++) {

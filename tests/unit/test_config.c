@@ -72,6 +72,23 @@ static void check_error(int result, const char *expected)
 	assert_int_equal(result, -1);
 }
 
+static void asking_for_syncs_of_a_log_in_memory_is_an_error(void **state)
+{
+	(void)state;
+	check_error(
+		load_override("[log]\n", "log.fsync=always"),
+		"-o log.fsync=always: log.fsync: always means nothing without log.dir: the log is "
+		"in memory");
+	check_error(load_text("[log]\n\nfsync_interval = 1s\n"), FILE_NAME
+	            ":3: log.fsync_interval: means nothing without log.dir: the log is in "
+	            "memory");
+	assert_int_equal(load_text("[log]\nfsync = interval\nfsync_interval = 200ms\n"), 0);
+	assert_null(config.log_dir);
+	assert_int_equal(load_text("[log]\nfsync = always\ndir = /nowhere\n"), 0);
+	assert_string_equal(config.log_dir, "/nowhere");
+	assert_int_equal(config.log_fsync, LOG_SYNC_ALWAYS);
+}
+
 static void nothing_given_is_the_default(void **state)
 {
 	(void)state;
@@ -223,7 +240,7 @@ static void lines_that_are_no_configuration_are_errors(void **state)
 		{"[server]\n= 3\n", ":2: server.: unknown key"},
 		{"[limits]\nmax_paylod = 1\n", ":2: limits.max_paylod: unknown key"},
 		{"[limits]\nworkers = 1\n", ":2: limits.workers: unknown key"},
-		{"[log]\ndir = /var/lib/psad\n", ":2: log.dir: unknown key"},
+		{"[log]\ndirectory = /var/lib/psad\n", ":2: log.directory: unknown key"},
 		{"[server]\nWorkers = 1\n", ":2: server.Workers: unknown key"},
 		{"[server]\nworkers = 1\n  2\n",
 	         ":3: server.workers: the value can't go on in another line"},
@@ -588,7 +605,8 @@ static void a_reload_does_not_change_the_size_of_segments(void **state)
 static void the_profiles_are_good(void **state)
 {
 	static const char *const files[] = {"conf/laptop.conf", "conf/many-subscribers.conf",
-	                                    "conf/edge-box.conf", "conf/firehose.conf"};
+	                                    "conf/edge-box.conf", "conf/firehose.conf",
+	                                    "conf/tmpfs.conf"};
 	(void)state;
 	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
 		config_free(&config);
@@ -662,6 +680,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, forget)
 	const struct CMUnitTest tests[] = {
+		TEST(asking_for_syncs_of_a_log_in_memory_is_an_error),
 		TEST(nothing_given_is_the_default),
 		TEST(every_key_can_be_set),
 		TEST(a_file_may_be_laid_out_in_many_ways),

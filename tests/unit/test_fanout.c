@@ -60,6 +60,7 @@ uint64_t __wrap_clock_mono_us(void)
 
 /* ---- the world ---- */
 
+static char error[LOG_ERROR_MAX];
 static const char *const topics[] = {"a", "b", "a.b", "a.c", "b.c", "a.b.c", "b.c.a", "x.y.z.w"};
 static const char *const patterns[] = {"a", "b",      "a.b",     "a.*",   "b.*",
                                        ">", "a.>",    "*.c",     "*.*",   "b.>",
@@ -416,7 +417,7 @@ static struct fixture *begin(size_t segment_size, uint64_t retain_bytes)
 	memset(f, 0, sizeof *f);
 	f->wake = wake_new(1);
 	assert_non_null(f->wake);
-	f->log = log_open(&options, f->wake);
+	f->log = log_open(&options, f->wake, error, sizeof error);
 	assert_non_null(f->log);
 	epoch_register(log_epoch(f->log), &f->me);
 	epoch_register(log_epoch(f->log), &f->worker);

@@ -61,6 +61,7 @@ struct fixture {
 };
 
 static char payload[PAYLOAD_MAX];
+static char error[LOG_ERROR_MAX];
 
 #define WAIT_FOR(condition)                                                                        \
 	do {                                                                                       \
@@ -88,7 +89,7 @@ static struct fixture *begin(size_t segment_size, uint64_t bytes, uint64_t messa
 	atomic64_store_release(&mappings, 0);
 	f->wake = wake_new(1);
 	assert_non_null(f->wake);
-	f->log = log_open(&f->options, f->wake);
+	f->log = log_open(&f->options, f->wake, error, sizeof error);
 	assert_non_null(f->log);
 	epoch_register(log_epoch(f->log), &f->me);
 	epoch_register(log_epoch(f->log), &f->other);
@@ -185,7 +186,7 @@ static void check_entry(const struct block *block, uint32_t i, uint32_t payload_
 	uint64_t id = block->first + i;
 	const struct message message = message_of(id, topic, payload_size);
 	const struct entry *entry = block_entry(block, i);
-	const char *frame = block->segment->map + entry->offset;
+	const char *frame = block_frame(block, i);
 	int header_size =
 		sprintf(header, "MSG %" PRIu64 " %s %" PRIu32 "\n", id, topic, payload_size);
 
@@ -220,8 +221,8 @@ static void an_empty_log_has_head_0_and_first_1(void **state)
 	assert_int_equal(log_first(f->log), 1);
 	assert_int_equal(log_block(f->log, 1, log_head(f->log), &block), BLOCK_END);
 	assert_int_equal(log_block(f->log, 0, log_head(f->log), &block), BLOCK_DROPPED);
-	assert_int_equal(log_find_time(f->log, 0), 1);
-	assert_int_equal(log_find_time(f->log, UINT64_MAX), 1);
+	assert_int_equal(log_find_time(f->log, 0, NULL), 1);
+	assert_int_equal(log_find_time(f->log, UINT64_MAX, NULL), 1);
 	epoch_leave(&f->me);
 	end(f);
 }
@@ -504,7 +505,7 @@ static void a_time_is_found_whatever_it_is(void **state)
 			times[id++] = entry_time_us(block_entry(&block, i));
 	for (uint64_t id = 1; id <= 2000; id++) {
 		for (uint64_t time = times[id] - 1; time <= times[id] + 1; time++) {
-			uint64_t found = log_find_time(f->log, time);
+			uint64_t found = log_find_time(f->log, time, NULL);
 			assert_true(found >= 1 && found <= 2001);
 			if (found <= 2000)
 				assert_true(times[found] >= time);
@@ -512,8 +513,8 @@ static void a_time_is_found_whatever_it_is(void **state)
 				assert_true(times[found - 1] < time);
 		}
 	}
-	assert_int_equal(log_find_time(f->log, 0), 1);
-	assert_int_equal(log_find_time(f->log, UINT64_MAX >> 8), 2001);
+	assert_int_equal(log_find_time(f->log, 0, NULL), 1);
+	assert_int_equal(log_find_time(f->log, UINT64_MAX >> 8, NULL), 2001);
 	epoch_leave(&f->me);
 	free(times);
 	end(f);
@@ -528,7 +529,7 @@ static void a_time_older_than_what_is_kept_finds_the_first(void **state)
 	append_many(f, 1000, 1000);
 	WAIT_FOR(first(f) > 1);
 	epoch_enter(&f->me);
-	uint64_t found = log_find_time(f->log, start), kept_from = log_first(f->log);
+	uint64_t found = log_find_time(f->log, start, NULL), kept_from = log_first(f->log);
 	epoch_leave(&f->me);
 	/* Retention may have gone on between the two looks. */
 	assert_true(found > 1 && found <= kept_from);
@@ -845,7 +846,7 @@ static void without_memory_no_log_is_opened(void **state)
 
 	assert_non_null(wake);
 	atomic32_store_relaxed(&is_out_of_memory, 1);
-	struct log *log = log_open(&options, wake);
+	struct log *log = log_open(&options, wake, error, sizeof error);
 	atomic32_store_relaxed(&is_out_of_memory, 0);
 	assert_null(log);
 	log_close(NULL);

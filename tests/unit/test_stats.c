@@ -31,6 +31,7 @@ void *__wrap_realloc(void *block, size_t n)
 
 enum { MESSAGES = 7, DEADLINE_MS = 30000 };
 
+static char error[LOG_ERROR_MAX];
 static struct epoch_thread me;
 static struct wake *wake;
 static struct hub hub;
@@ -49,7 +50,7 @@ static int set_up(void **state)
 	for (size_t i = 0; i < 3; i++)
 		counters[i].lowest_position = UINT64_MAX;
 	wake = wake_new(1);
-	hub.log = log_open(&options, wake);
+	hub.log = log_open(&options, wake, error, sizeof error);
 	if (wake == NULL || hub.log == NULL)
 		return -1;
 	hub.limits.max_payload = 1 << 20;

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+#include "log/syncer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/diag.h"
+#include "log/chain.h"
+#include "log/store.h"
+
+enum { TICK_MS = 1000, JOBS_MAX = 16 };
+
+struct syncer {
+	/* [O21] sleep: store, full fence, look at the log; syncer_announce: full fence behind the
+	 * commit, look: one of the two sees the other. */
+	_Alignas(CACHE_LINE) uint32_t sleeps;
+	_Alignas(CACHE_LINE) struct epoch_thread epoch;
+	struct log *log;
+	pthread_t thread;
+	int eventfd;
+	uint32_t is_stopping;
+	uint64_t interval_us;
+	uint64_t last_sync_us, last_watch_us;
+};
+
+/* A segment to be synced, held. */
+struct job {
+	struct segment *segment;
+	uint64_t upto; /* what is committed of it */
+	bool seals;
+};
+
+/* ---- failing ---- */
+
+static void fail(struct syncer *syncer, struct segment *segment, const char *what)
+{
+	struct log *log = syncer->log;
+	char name[STORE_NAME_MAX];
+
+	if (log_has_failed(log))
+		return;
+	store_name(segment->file.number, name);
+	diag(DIAG_ERROR,
+	     "%s/%s: %s: nothing more is taken until a restart; what is there can still be read",
+	     store_dir(log->store), name, what);
+	((struct segment_header *)(void *)segment_map(segment))->failed = 1;
+	log_fail(log);
+	wake_ring(log->wake);
+}
+
+static int sync_file(struct syncer *syncer, struct segment *segment)
+{
+	char what[128];
+
+	if (fdatasync(segment->file.fd) == 0)
+		return 0;
+	snprintf(what, sizeof what, "can't be synced (%s)", strerror(errno));
+	fail(syncer, segment, what);
+	return -1;
+}
+
+/* ---- what there is to do ---- */
+
+/* What has to be done for this segment, of which `upto` is the last id committed. */
+static bool has_work(const struct syncer *syncer, const struct job *job, bool is_last)
+{
+	if (job->seals)
+		return true;
+	bool is_due = syncer->log->sync != LOG_SYNC_NO || is_last;
+	return is_due && job->upto > job->segment->file.synced;
+}
+
+/* Holds the segments that are not all on the disk, oldest first; returns how many. */
+static size_t collect(struct syncer *syncer, struct job jobs[JOBS_MAX], bool is_last)
+{
+	struct log *log = syncer->log;
+	size_t count = 0;
+
+	epoch_enter(&syncer->epoch);
+	uint64_t committed = log_committed(log);
+	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
+	for (size_t i = 0; i < directory->count && count < JOBS_MAX; i++) {
+		struct segment *segment = directory->segments[i];
+		uint64_t base = atomic64_load_acquire(&segment->base); /* [O2] */
+		if (base > committed + 1)                              /* not begun either */
+			break;
+		if (segment_is_stored(segment))
+			continue;
+		uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
+		uint64_t last = base + state_entries(state) - 1;
+		struct job job = {.segment = segment, .upto = last < committed ? last : committed};
+		job.seals =
+			state_is_sealed(state) && last <= committed && segment_has_summary(segment);
+		if (!has_work(syncer, &job, is_last))
+			continue;
+		segment_hold(segment);
+		jobs[count++] = job;
+	}
+	epoch_leave(&syncer->epoch);
+	return count;
+}
+
+/* Everything up to `id` is on the disk. */
+static void raise_synced(struct log *log, uint64_t id)
+{
+	if (id <= atomic64_load_relaxed(&log->synced)) /* we alone write it */
+		return;
+	atomic64_store_release(&log->synced, id); /* [O19] */
+	if (log->shows_synced)
+		wake_ring(log->wake);
+}
+
+static int seal(struct syncer *syncer, struct segment *segment)
+{
+	header_set_seal((struct segment_header *)(void *)segment_map(segment), segment);
+	if (sync_file(syncer, segment) != 0)
+		return -1;
+	store_close_file(segment);
+	atomic32_store_release(&segment->file.is_stored, 1); /* [O17] */
+	return 0;
+}
+
+static int run_job(struct syncer *syncer, const struct job *job)
+{
+	struct segment *segment = job->segment;
+
+	if (segment_is_damaged(segment)) {
+		fail(syncer, segment, "was cut short, or can't be read");
+		return -1;
+	}
+	if (job->upto > segment->file.synced) {
+		if (sync_file(syncer, segment) != 0)
+			return -1;
+		segment->file.synced = job->upto;
+		raise_synced(syncer->log, job->upto);
+		header_set_synced((struct segment_header *)(void *)segment_map(segment), job->upto);
+	}
+	return job->seals ? seal(syncer, segment) : 0;
+}
+
+/* Syncs what there is to sync, once. False: the log has failed. */
+static bool sync_all(struct syncer *syncer, bool is_last)
+{
+	struct job jobs[JOBS_MAX];
+	size_t count = JOBS_MAX;
+	int error = 0;
+
+	while (count == JOBS_MAX && error == 0) {
+		count = collect(syncer, jobs, is_last);
+		for (size_t i = 0; i < count; i++) {
+			if (error == 0)
+				error = run_job(syncer, &jobs[i]);
+			segment_let_go(jobs[i].segment);
+		}
+	}
+	syncer->last_sync_us = clock_mono_us();
+	return error == 0;
+}
+
+/* Once a second: whether the files that are written to are still the log's. */
+static void watch(struct syncer *syncer)
+{
+	struct log *log = syncer->log;
+
+	epoch_enter(&syncer->epoch);
+	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
+	for (size_t i = 0; i < directory->count; i++) {
+		struct segment *segment = directory->segments[i];
+		if (segment_is_stored(segment))
+			continue;
+		if (segment_is_damaged(segment))
+			fail(syncer, segment, "was cut short, or can't be read");
+		/* The file is looked at first: retention says so before it removes one. */
+		else if (!store_has_file(log->store, segment) && !segment_is_retired(segment))
+			fail(syncer, segment, "was removed or changed by somebody");
+	}
+	epoch_leave(&syncer->epoch);
+}
+
+/* ---- the thread ---- */
+
+static bool has_news(struct syncer *syncer)
+{
+	epoch_enter(&syncer->epoch);
+	uint64_t committed = log_committed(syncer->log);
+	epoch_leave(&syncer->epoch);
+	return committed > atomic64_load_relaxed(&syncer->log->synced); /* we alone write it */
+}
+
+static void wait(struct syncer *syncer, int timeout_ms)
+{
+	struct pollfd ready = {.fd = syncer->eventfd, .events = POLLIN};
+	if (poll(&ready, 1, timeout_ms) > 0) {
+		eventfd_t kicks;
+		(void)eventfd_read(syncer->eventfd, &kicks);
+	}
+}
+
+/* Waits until something is committed or has to be sealed, or a second. */
+static void sleep_until_kicked(struct syncer *syncer)
+{
+	bool follows = syncer->log->sync != LOG_SYNC_NO && !log_has_failed(syncer->log);
+
+	atomic32_store_relaxed(&syncer->sleeps, follows);
+	fence_full(); /* [O21] `sleeps` before the look at the log */
+	if (!follows || !has_news(syncer))
+		wait(syncer, TICK_MS);
+	atomic32_store_relaxed(&syncer->sleeps, 0); /* a kick too many costs a turn */
+}
+
+/* The rest of the interval, in which commits come together. */
+static void wait_for_interval(struct syncer *syncer)
+{
+	uint64_t due_us = syncer->last_sync_us + syncer->interval_us;
+	uint64_t now_us = clock_mono_us();
+	if (syncer->log->sync == LOG_SYNC_INTERVAL && now_us < due_us)
+		wait(syncer, (int)((due_us - now_us) / 1000) + 1);
+}
+
+static bool is_stopping(const struct syncer *syncer)
+{
+	return atomic32_load_relaxed(&syncer->is_stopping) != 0; /* the join orders the rest */
+}
+
+static void *run(void *context)
+{
+	struct syncer *syncer = context;
+
+	pthread_setname_np(pthread_self(), "psad-syncer");
+	while (!is_stopping(syncer)) {
+		sleep_until_kicked(syncer);
+		if (log_has_failed(syncer->log))
+			continue;
+		if (clock_mono_us() - syncer->last_watch_us >= TICK_MS * 1000) {
+			watch(syncer);
+			syncer->last_watch_us = clock_mono_us();
+		}
+		wait_for_interval(syncer);
+		if (!log_has_failed(syncer->log))
+			(void)sync_all(syncer, false);
+	}
+	return NULL;
+}
+
+/* ---- from outside ---- */
+
+void syncer_kick(struct syncer *syncer)
+{
+	(void)eventfd_write(syncer->eventfd, 1);
+}
+
+void syncer_announce(struct syncer *syncer)
+{
+	fence_full(); /* [O21] the commit before the look at `sleeps` */
+	if (atomic32_load_relaxed(&syncer->sleeps) == 0)
+		return;
+	if (atomic32_exchange(&syncer->sleeps, 0) != 0) /* else somebody else kicks */
+		syncer_kick(syncer);
+}
+
+struct syncer *syncer_new(struct log *log, uint64_t interval_us)
+{
+	struct syncer *syncer = aligned_alloc(CACHE_LINE, sizeof *syncer);
+	if (syncer == NULL)
+		return NULL;
+	memset(syncer, 0, sizeof *syncer);
+	syncer->log = log;
+	syncer->interval_us = interval_us;
+	syncer->last_watch_us = clock_mono_us();
+	syncer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (syncer->eventfd < 0) {
+		free(syncer);
+		return NULL;
+	}
+	epoch_register(&log->epoch, &syncer->epoch);
+	return syncer;
+}
+
+int syncer_start(struct syncer *syncer)
+{
+	sigset_t all, before;
+	/* Signals are the main thread's alone. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = -pthread_create(&syncer->thread, NULL, run, syncer);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error;
+}
+
+void syncer_stop(struct syncer *syncer)
+{
+	atomic32_store_relaxed(&syncer->is_stopping, 1); /* the kick and the join order the rest */
+	syncer_kick(syncer);
+	pthread_join(syncer->thread, NULL);
+}
+
+bool syncer_finish(struct syncer *syncer)
+{
+	if (!log_has_failed(syncer->log))
+		watch(syncer);
+	return !log_has_failed(syncer->log) && sync_all(syncer, true);
+}
+
+void syncer_free(struct syncer *syncer)
+{
+	if (syncer == NULL)
+		return;
+	close(syncer->eventfd);
+	free(syncer);
+}
