@@ -105,18 +105,21 @@ class Durable:
 
     @property
     def files(self):
-        """name -> content of everything there: to see that nothing was changed."""
-        return {path.name: path.read_bytes() for path in sorted(self.dir.iterdir())}
+        """name -> content of what is kept there: neither the lock nor half-made files."""
+        return {path.name: path.read_bytes() for path in sorted(self.dir.iterdir())
+                if path.name != "lock" and path.suffix != ".tmp"}
 
     def used_bytes(self):
-        """Disk space that the directory takes, as du counts it."""
-        total = 0
+        """What the directory takes: as du counts it, and as the sizes of the segments."""
+        blocks = sizes = 0
         for path in self.dir.iterdir():
             try:
-                total += path.stat().st_blocks * 512
+                status = path.stat()
             except FileNotFoundError:
-                pass  # dropped meanwhile
-        return total
+                continue  # dropped meanwhile
+            blocks += status.st_blocks * 512
+            sizes += status.st_size if path.suffix == ".seg" else 0
+        return blocks, sizes
 
     def find(self, needle):
         """The one place in the segments' files where these bytes stand: path and offset."""

@@ -82,6 +82,7 @@ def live_through(log, supply, history, cuts, randomly):
         while randomly.random() < .3:
             log.start_and_kill(randomly.random() * .04)
             if randomly.random() < .5:
+                history.power_cut()
                 supply.cut(randomly.randrange(1 << 32))
         broker = log.start(f"server.workers={randomly.randrange(1, 4)}")
         look(broker, history)
