@@ -20,6 +20,7 @@ class Durable:
         self.dir = home / "log"
         self.options = options
         self.env = env
+        self.before_start = lambda: None
         self.lives = []
         # Bound and never listening, so that nobody else is given the port between two lives.
         self._port = socket.socket()
@@ -32,6 +33,7 @@ class Durable:
         return (f"log.dir={self.dir}", *self.options, *options)
 
     def start(self, *options):
+        self.before_start()
         self.lives.append(Broker(self.home, *self.arguments(*options), tcp=self.address,
                                  env=self.env))
         return self.broker
@@ -55,6 +57,7 @@ class Durable:
         return self.start(*options)
 
     def _daemon(self, *options, stderr=subprocess.DEVNULL):
+        self.before_start()
         command = [PSAD]
         for option in (f"listen.tcp={self.address}", *self.arguments(*options)):
             command += ["-o", option]

@@ -75,6 +75,8 @@ class Power:
             pending = [line for line in pending if randomly.random() < .5]
         elif choice == "none":
             pending = []
+        else:
+            assert choice == "all"
         names = {}
         for what, serial, *rest in done + pending:
             if what in ("have", "create"):
@@ -104,8 +106,34 @@ class Power:
                         result[at:at + step] = old[at:at + step]
         return bytes(result)
 
+    def settle(self):
+        """The daemon is dead: notes the one change of a name that it may have made last, and been
+        killed before it could write that down."""
+        is_at = {(self.disk / f"{n}.live").stat().st_ino: n for n in range(self._files())}
+        noted, found, lines = self.names(None, "all"), {}, []
+        for path in sorted(self.log.iterdir()):
+            if path.is_file():
+                inode = path.stat().st_ino
+                if inode not in is_at:
+                    is_at[inode] = len(is_at)
+                    (self.disk / f"{is_at[inode]}.live").hardlink_to(path)
+                found[path.name] = is_at[inode]
+        gone = {serial: name for name, serial in noted.items() if name not in found}
+        for name, serial in found.items():
+            if serial in gone:
+                lines.append(f"rename {serial} {gone.pop(serial)} {name}\n")
+            elif noted.get(name) != serial:
+                lines.append(f"create {serial} {name}\n")
+        lines += [f"unlink {serial} {name}\n" for serial, name in gone.items()]
+        with open(self.disk / "journal", "a", encoding="ascii") as journal:
+            journal.writelines(lines)
+
+    def _files(self):
+        return len(list(self.disk.glob("*.live")))
+
     def cut(self, seed):
         """Loses the power (the daemon is dead already) and gives it back, with another boot."""
+        self.settle()
         randomly = random.Random(seed)
         share = randomly.choice([0, 1, .5, .1, .9])
         torn = randomly.choice([0, 0, .2])

@@ -50,6 +50,7 @@ def powered(durable, tmp_path, library):
         log.dir.mkdir(mode=0o700)
         supply = power.Power(library, log.dir, home / "disk", delay_us)
         log.env = supply.environment
+        log.before_start = supply.settle
         made.append(log)
         return log, supply
 

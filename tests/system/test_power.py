@@ -108,3 +108,14 @@ def test_a_sync_that_failed_is_not_made_good_by_a_later_one(supply):
     supply.set("fail", False)
     act(supply, "write('a', b'new', sync=True)")
     assert (("a", b"old"),) in outcomes(supply)
+
+
+def test_a_change_that_was_made_just_before_a_kill_counts(supply):
+    """The library had no time to write it down; the next life goes by what it finds."""
+    act(supply, "write('a', b'x', sync=True); os.fsync(directory)")
+    (supply.log / "a").rename(supply.log / "b")
+    supply.settle()
+    assert outcomes(supply) == {(("a", b"x"),), (("b", b"x"),)}
+    act(supply, "os.fsync(directory)")
+    assert outcomes(supply) == {(("b", b"x"),)}
+    assert supply.cut(3) == ["b"]
