@@ -37,6 +37,7 @@ struct work {
 
 	struct found *found;
 	size_t count;
+	uint64_t first_number;
 	size_t stored;      /* the first so many are sealed and synced */
 	size_t begun;       /* the first so many have a base */
 	uint64_t end;       /* behind the last id of all that are judged */
@@ -186,6 +187,8 @@ static int read_files(struct work *work, const uint64_t *numbers)
 {
 	const struct log_options *options = work->options;
 	bool all_stored = true;
+
+	work->first_number = work->count > 0 ? numbers[0] : 1;
 
 	for (size_t i = 0; i < work->count; i++) {
 		struct found *found = &work->found[i];
@@ -486,14 +489,13 @@ static bool is_to_be_replaced(const struct work *work)
 /* Makes the file that the log goes on in, as number `nth` of ours. */
 static struct segment *make_tail(struct work *work, size_t nth)
 {
-	uint64_t first = work->count > 0 ? work->found[0].segment->file.number : 1;
 	bool is_lost = work->ending == ENDED_MACHINE;
 	uint64_t before = is_lost          ? work->id_bound
-	                  : nth > 0        ? work->found[nth - 1].segment->file.id_bound
+	                  : nth > 0        ? work->out->segments[nth - 1]->file.id_bound
 	                  : work->end == 0 ? 0
 	                                   : work->end - 1;
 	const struct store_plan plan = {
-		.number = first + nth,
+		.number = work->first_number + nth,
 		.size = work->options->segment_size,
 		.max_entries = work->max_entries,
 		.before = before,
@@ -642,11 +644,14 @@ int recover(struct store *store, const struct log_options *options, uint32_t max
 	*recovery = (struct recovery){.segments = NULL};
 	if (result != 0)
 		return fail(&work, ": can't be read: %s", strerror(-result));
-	work.found = calloc(work.count + 1, sizeof *work.found);
+	/* Aligned: headers are. */
+	work.found = aligned_alloc(_Alignof(struct found), (work.count + 1) * sizeof *work.found);
 	recovery->segments = calloc(work.count + 2, sizeof(struct segment *));
 	if (work.found == NULL || recovery->segments == NULL)
 		result = fail(&work, "log: no memory to open it");
-	else
+	if (work.found != NULL)
+		memset(work.found, 0, (work.count + 1) * sizeof *work.found);
+	if (result == 0)
 		result = work_through(&work, numbers);
 	for (size_t i = 0; work.found != NULL && i < work.count; i++) {
 		if (work.found[i].segment != NULL)
