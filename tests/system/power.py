@@ -131,11 +131,13 @@ class Power:
     def _files(self):
         return len(list(self.disk.glob("*.live")))
 
-    def cut(self, seed):
-        """Loses the power (the daemon is dead already) and gives it back, with another boot."""
+    def cut(self, seed, share=None):
+        """Loses the power (the daemon is dead already) and gives it back, with another boot.
+        `share`: of the unsynced pages that come through; None: any."""
         self.settle()
         randomly = random.Random(seed)
-        share = randomly.choice([0, 1, .5, .1, .9])
+        if share is None:
+            share = randomly.choice([0, 1, .5, .1, .9])
         torn = randomly.choice([0, 0, .2])
         names = self.names(randomly, randomly.choice(["none", "prefix", "any"]))
         files = {name: self.content(serial, randomly, share, torn)
