@@ -59,6 +59,14 @@ void buf_consume(struct buf *buf, size_t n)
 		buf_clear(buf);
 }
 
+void buf_cut(struct buf *buf, size_t n)
+{
+	assert(n <= buf_size(buf));
+	buf->end -= (uint32_t)n;
+	if (buf->begin == buf->end)
+		buf_clear(buf);
+}
+
 void buf_clear(struct buf *buf)
 {
 	free(buf->memory);

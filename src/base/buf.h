@@ -50,6 +50,8 @@ static inline void buf_grow(struct buf *buf, size_t n)
 }
 /* Drops the first n bytes; the memory is released with the last one. */
 void buf_consume(struct buf *buf, size_t n);
+/* Drops the last n bytes. */
+void buf_cut(struct buf *buf, size_t n);
 /* Drops everything. */
 void buf_clear(struct buf *buf);
 

@@ -38,8 +38,8 @@ struct log {
 	_Alignas(CACHE_LINE) struct directory *directory;
 	/* [O9] log_roll: cas, when the next one's base stands; log_append: acquire. */
 	_Alignas(CACHE_LINE) struct segment *tail;
-	/* Set once, beside what every append reads: the log takes no more. Relaxed: it promises
-	 * nothing, whoever comes too late for it is told by `synced`. */
+	/* Set once, beside what every append reads: the log takes no more. [O22] log_fail: release,
+	 * when `synced` is final; log_has_failed: acquire. */
 	uint32_t has_failed;
 	/* [O7] head_raise: cas, when all up to it has been seen committed; log_committed: acquire. */
 	_Alignas(CACHE_LINE) uint64_t head;

@@ -21,7 +21,6 @@ static struct watched {
 } watched[FAULT_MAPPINGS_MAX];
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of those who change slots */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 enum { PAGE = 4096 };
 
@@ -68,7 +67,8 @@ static void install(void)
 int fault_watch(char *map, size_t size, uint32_t *mark)
 {
 	int error = -ENOMEM;
-	(void)pthread_once(&once, install);
+	/* Each time: it costs little, and whoever had other plans in between has none any more. */
+	install();
 	pthread_mutex_lock(&mutex);
 	for (size_t i = 0; i < FAULT_MAPPINGS_MAX && error != 0; i++) {
 		struct watched *slot = &watched[i];

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/diag.h"
+#include "base/thread.h"
 #include "log/chain.h"
 #include "log/recover.h"
 #include "log/store.h"
@@ -584,13 +584,7 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options,
 		goto fail;
 	publish_bytes(keeper);
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
-	sigset_t all, before;
-	/* Signals are the main thread's alone. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&keeper->thread, NULL, keep, keeper);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error == 0)
+	if (thread_start(&keeper->thread, keep, keeper) == 0)
 		return keeper;
 	free_chain(keeper);
 fail:

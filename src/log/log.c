@@ -32,6 +32,8 @@
  * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by (acquire).
  * [O20] watched.start (fault.c): a slot is whole (release) before the handler goes by it (acquire).
  * [O21] syncer.sleeps and the commits: Dekker, full fences on both sides (syncer.c).
+ * [O22] log.has_failed: set (release) behind the last raise of `synced`; who sees it (acquire) and then
+ *      reads the head has the last one.
  */
 #include "log/log.h"
 
@@ -127,8 +129,10 @@ static int open_files(struct log *log, const struct log_options *options, char *
 	uint32_t max_entries = keeper_max_entries(options->retain_messages);
 
 	log->store = store_open(options->dir, error, error_size);
-	if (log->store == NULL ||
-	    recover(log->store, options, max_entries, &found, error, error_size) != 0)
+	if (log->store == NULL)
+		return -1;
+	store_set_populate(log->store, options->sync == LOG_SYNC_NO);
+	if (recover(log->store, options, max_entries, &found, error, error_size) != 0)
 		return -1;
 	int result = warm_all(log, &found);
 	if (result == 0)
@@ -268,12 +272,19 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 
 bool log_has_failed(const struct log *log)
 {
-	return atomic32_load_relaxed(&log->has_failed) != 0; /* see there */
+	return atomic32_load_acquire(&log->has_failed) != 0; /* [O22] */
 }
 
 void log_fail(struct log *log)
 {
-	atomic32_store_relaxed(&log->has_failed, 1); /* see there */
+	atomic32_store_release(&log->has_failed, 1); /* [O22] */
+}
+
+bool log_is_final(struct log *log)
+{
+	return log_has_failed(log) &&
+	       (log->shows_synced ||
+	        segment_is_damaged(atomic_load_pointer_acquire(&log->tail))); /* [O9] */
 }
 
 /*

@@ -109,6 +109,10 @@ uint64_t log_synced(struct log *log);
 const char *log_sync_word(const struct log *log);
 /* Whether appending is over for good. Thread: any. */
 bool log_has_failed(const struct log *log);
+/* Whether the head, looked at behind this, will never be raised again though more was appended: what
+ * is not synced will not be shown, or the files are not there any more. Thread: any, inside a
+ * section. */
+bool log_is_final(struct log *log);
 /* The oldest id kept; head + 1 when nothing is. Thread: any, inside a section. */
 uint64_t log_first(struct log *log);
 

@@ -15,7 +15,6 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
-#include "base/hash.h"
 #include "log/fault.h"
 
 #ifndef MADV_POPULATE_READ /* Linux 5.14; an older kernel says EINVAL */
@@ -23,14 +22,14 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { LOG_TEXT_MAX = 1024, DIR_MODE = 0700, FILE_MODE = 0600, PAGE = 4096 };
+enum { DIR_MODE = 0700, FILE_MODE = 0600, PAGE = 4096 };
 
 static const char log_name[] = "log";
 
 struct store {
 	char *dir;
 	int dir_fd, lock_fd;
-	bool is_in_memory;
+	bool is_in_memory, populates_writes;
 	uint64_t key;
 	char boot[STORE_BOOT_MAX];
 };
@@ -179,6 +178,11 @@ bool store_is_in_memory(const struct store *store)
 	return store->is_in_memory;
 }
 
+void store_set_populate(struct store *store, bool writes)
+{
+	store->populates_writes = writes || store->is_in_memory;
+}
+
 void store_set_key(struct store *store, uint64_t key)
 {
 	store->key = key;
@@ -260,82 +264,14 @@ int store_unlink(struct store *store, uint64_t number)
 
 /* ---- the file `log` ---- */
 
-static const char *const end_words[] = {"new", "open", "clean"};
-
-/* Everything but the last line; returns its length. */
-static size_t print_log(const struct store_log *log, char text[LOG_TEXT_MAX])
-{
-	const uint64_t order = STORE_BYTE_ORDER;
-	unsigned char bytes[sizeof order];
-	size_t n = (size_t)snprintf(text, LOG_TEXT_MAX, "psad log %d\norder ", (int)STORE_VERSION);
-
-	memcpy(bytes, &order, sizeof bytes);
-	for (size_t i = 0; i < sizeof bytes; i++)
-		n += (size_t)snprintf(text + n, LOG_TEXT_MAX - n, "%02x", bytes[i]);
-	n += (size_t)snprintf(text + n, LOG_TEXT_MAX - n,
-	                      "\nidentity %08" PRIx32 "\nkey %016" PRIx64
-	                      "\nboot %s\nend %s\nhead %" PRIu64 "\n",
-	                      log->identity, log->key, log->boot[0] == '\0' ? "-" : log->boot,
-	                      end_words[log->end], log->head);
-	return n;
-}
-
-static size_t add_check(char text[LOG_TEXT_MAX], size_t n)
-{
-	uint64_t check = hash64(text, n, 0);
-	return n + (size_t)snprintf(text + n, LOG_TEXT_MAX - n, "check %016" PRIx64 "\n", check);
-}
-
-/* What the text says. It must be, to the byte, what we would have written. */
-static bool parse_log(const char *text, struct store_log *log)
-{
-	char end[8], again[LOG_TEXT_MAX];
-
-	*log = (struct store_log){.identity = 0};
-	if (sscanf(text,
-	           "psad log %*d\norder %*x\nidentity %8" SCNx32 "\nkey %16" SCNx64
-	           "\nboot %63[0-9a-f-]\nend %7[a-z]\nhead %20" SCNu64 "\n",
-	           &log->identity, &log->key, log->boot, end, &log->head) != 5)
-		return false;
-	if (strcmp(log->boot, "-") == 0)
-		log->boot[0] = '\0';
-	for (size_t i = 0; i < 3; i++) {
-		log->end = (enum store_end)i;
-		if (strcmp(end, end_words[i]) == 0)
-			break;
-	}
-	size_t n = add_check(again, print_log(log, again));
-	return strlen(text) == n && memcmp(text, again, n) == 0;
-}
-
-/* What is wrong with a text that is not ours to the byte. */
-static void explain_log(const struct store *store, const char *text, char *error, size_t error_size)
-{
-	int version = 0;
-	char order[20] = "";
-
-	if (sscanf(text, "psad log %d\norder %16[0-9a-f]", &version, order) < 1)
-		snprintf(error, error_size, "%s/log: is not what psad writes there", store->dir);
-	else if (version != STORE_VERSION)
-		snprintf(error, error_size, "%s/log: has format %d, this psad knows format %d",
-		         store->dir, version, (int)STORE_VERSION);
-	else if (strcmp(order, "0102030405060708") == 0)
-		snprintf(error, error_size,
-		         "%s/log: was written by a machine of the other byte order", store->dir);
-	else
-		snprintf(error, error_size,
-		         "%s/log: is damaged; psad --repair makes a new one from the segments",
-		         store->dir);
-}
-
 int store_read_log(struct store *store, struct store_log *log, char *error, size_t error_size)
 {
-	char text[LOG_TEXT_MAX + 1];
+	char text[CHARTER_MAX + 1], fault[CHARTER_FAULT_MAX];
 	int fd = openat(store->dir_fd, log_name, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 && errno == ENOENT)
 		return -ENOENT;
-	ssize_t n = fd < 0 ? -1 : read(fd, text, LOG_TEXT_MAX);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, CHARTER_MAX);
 	if (n < 0)
 		snprintf(error, error_size, "%s/log: can't be read: %s", store->dir,
 		         strerror(errno));
@@ -344,9 +280,9 @@ int store_read_log(struct store *store, struct store_log *log, char *error, size
 	if (n < 0)
 		return -1;
 	text[n] = '\0';
-	if (parse_log(text, log))
+	if (charter_parse(text, log) == 0)
 		return 0;
-	explain_log(store, text, error, error_size);
+	snprintf(error, error_size, "%s/log: %s", store->dir, charter_fault(text, fault));
 	return -1;
 }
 
@@ -361,8 +297,8 @@ static int put_in_place(struct store *store, const char *from, const char *to)
 int store_write_log(struct store *store, const struct store_log *log)
 {
 	static const char temporary[] = "log.tmp";
-	char text[LOG_TEXT_MAX];
-	size_t n = add_check(text, print_log(log, text));
+	char text[CHARTER_MAX];
+	size_t n = charter_print(log, text);
 	int error = 0;
 
 	int fd = openat(store->dir_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
@@ -406,9 +342,7 @@ static struct segment *segment_of(const struct store *store, const struct header
 /* Appending is not to wait for pages. Where they can't be had now they will be when needed. */
 static void populate(const struct store *store, char *map, size_t size)
 {
-	/* In a tmpfs the pages are there for good. On a disk to write them would mean that all the
-	 * zeros are written out. */
-	int advice = store->is_in_memory ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+	int advice = store->populates_writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 	if (madvise(map, size, advice) == 0 || errno != EINVAL)
 		return;
 	for (size_t at = 0; at < size; at += PAGE)

@@ -26,10 +26,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "log/charter.h"
 #include "log/header.h"
 #include "log/segment.h"
 
-enum { STORE_BOOT_MAX = 64, STORE_NAME_MAX = 32 };
+enum { STORE_NAME_MAX = 32 };
 
 /* ---- the directory ---- */
 
@@ -49,20 +50,14 @@ const char *store_boot(const struct store *store);
 /* It is a tmpfs: what is here has never outlived a boot. */
 bool store_is_in_memory(const struct store *store);
 
-/* The file `log`. */
-struct store_log {
-	uint32_t identity;         /* of positions: what clients see */
-	uint64_t key;              /* of all hashes and checksums; every segment file names it */
-	char boot[STORE_BOOT_MAX]; /* of the run that last opened it to append */
-	enum store_end {
-		STORE_NEW,   /* the first segment file may not be there yet */
-		STORE_OPEN,  /* that run was appending; how it ended is not known */
-		STORE_CLEAN, /* it ended in good order, and all was on disk */
-	} end;
-	uint64_t head; /* STORE_CLEAN: the newest id then */
-};
+/*
+ * Whether the pages of new files are made ready to be written, so that appending never faults. Each sync
+ * makes them read-only again, and the first one writes them all out, zeros as they are: so not where
+ * syncs are frequent. Thread: startup.
+ */
+void store_set_populate(struct store *store, bool writes);
 
-/* 0; -ENOENT when there is none (error is not set then); -1. Thread: startup. */
+/* The file `log`. 0; -ENOENT when there is none (error is not set then); -1. Thread: startup. */
 int store_read_log(struct store *store, struct store_log *log, char *error, size_t error_size);
 /* Replaces it, synced. Thread: startup, or the last one. */
 int store_write_log(struct store *store, const struct store_log *log);

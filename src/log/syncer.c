@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/diag.h"
+#include "base/thread.h"
 #include "log/chain.h"
 #include "log/store.h"
 
@@ -55,6 +55,20 @@ static void fail(struct syncer *syncer, struct segment *segment, const char *wha
 	((struct segment_header *)(void *)segment_map(segment))->failed = 1;
 	log_fail(log);
 	wake_ring(log->wake);
+}
+
+/* Whether what we write gets into the file that bears the segment's name. */
+static bool is_still_there(struct syncer *syncer, struct segment *segment)
+{
+	if (segment_is_damaged(segment)) {
+		fail(syncer, segment, "was cut short, or can't be read");
+		return false;
+	}
+	/* The file is looked at first: retention says so before it removes one. */
+	if (store_has_file(syncer->log->store, segment) || segment_is_retired(segment))
+		return true;
+	fail(syncer, segment, "was removed or changed by somebody");
+	return false;
 }
 
 static int sync_file(struct syncer *syncer, struct segment *segment)
@@ -121,6 +135,9 @@ static void raise_synced(struct log *log, uint64_t id)
 
 static int seal(struct syncer *syncer, struct segment *segment)
 {
+	/* From here on nobody looks whether it is still there, until it is read again. */
+	if (!is_still_there(syncer, segment))
+		return -1;
 	header_set_seal((struct segment_header *)(void *)segment_map(segment), segment);
 	if (sync_file(syncer, segment) != 0)
 		return -1;
@@ -133,10 +150,6 @@ static int run_job(struct syncer *syncer, const struct job *job)
 {
 	struct segment *segment = job->segment;
 
-	if (segment_is_damaged(segment)) {
-		fail(syncer, segment, "was cut short, or can't be read");
-		return -1;
-	}
 	if (job->upto > segment->file.synced) {
 		if (sync_file(syncer, segment) != 0)
 			return -1;
@@ -173,16 +186,9 @@ static void watch(struct syncer *syncer)
 
 	epoch_enter(&syncer->epoch);
 	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
-	for (size_t i = 0; i < directory->count; i++) {
-		struct segment *segment = directory->segments[i];
-		if (segment_is_stored(segment))
-			continue;
-		if (segment_is_damaged(segment))
-			fail(syncer, segment, "was cut short, or can't be read");
-		/* The file is looked at first: retention says so before it removes one. */
-		else if (!store_has_file(log->store, segment) && !segment_is_retired(segment))
-			fail(syncer, segment, "was removed or changed by somebody");
-	}
+	for (size_t i = 0; i < directory->count; i++)
+		if (!segment_is_stored(directory->segments[i]))
+			(void)is_still_there(syncer, directory->segments[i]);
 	epoch_leave(&syncer->epoch);
 }
 
@@ -287,13 +293,7 @@ struct syncer *syncer_new(struct log *log, uint64_t interval_us)
 
 int syncer_start(struct syncer *syncer)
 {
-	sigset_t all, before;
-	/* Signals are the main thread's alone. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = -pthread_create(&syncer->thread, NULL, run, syncer);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error;
+	return thread_start(&syncer->thread, run, syncer);
 }
 
 void syncer_stop(struct syncer *syncer)

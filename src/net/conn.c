@@ -194,6 +194,17 @@ void conn_settle(struct conn *conn, uint64_t head)
 		worker_make_ready(conn->worker, conn);
 }
 
+void conn_refuse_held(struct conn *conn)
+{
+	output_forget_held(&conn->output);
+	TAILQ_REMOVE(&conn->worker->unsettled, conn, unsettled);
+	conn->is_held = false;
+	conn_error(conn, ERROR_LOG_FAILED,
+	           "messages don't get to the disk: what was not acknowledged may be lost; the "
+	           "connection closes");
+	conn_close_after_answers(conn);
+}
+
 void conn_starve(struct conn *conn)
 {
 	conn->stall = STALL_SEGMENT;

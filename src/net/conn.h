@@ -122,6 +122,9 @@ void conn_error(struct conn *conn, enum error_code code, const char *text);
 void conn_hold(struct conn *conn, uint64_t id);
 /* The head has moved: lets go what may. */
 void conn_settle(struct conn *conn, uint64_t head);
+/* The head will not move any more: instead of what waits for it the client gets an error, and the
+ * connection closes. */
+void conn_refuse_held(struct conn *conn);
 
 /* Commands wait, for a segment: the worker tries again when the log has changed. */
 void conn_starve(struct conn *conn);

@@ -46,6 +46,15 @@ bool output_release(struct output *output, uint64_t head)
 	return output->held_count == 0;
 }
 
+void output_forget_held(struct output *output)
+{
+	size_t n = buf_size(&output->answers) - output_ready(output);
+
+	output->held_count = 0;
+	output->appended -= n;
+	buf_cut(&output->answers, n);
+}
+
 size_t output_ready(const struct output *output)
 {
 	size_t size = buf_size(&output->answers);

@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "net/conn.h"
 
 enum {
@@ -144,11 +144,14 @@ static void settle(struct worker *worker)
 	if (TAILQ_EMPTY(&worker->unsettled))
 		return;
 	epoch_enter(&worker->epoch);
+	bool is_final = log_is_final(worker->hub->log); /* before the head: it is that head, then */
 	uint64_t head = log_head(worker->hub->log);
 	epoch_leave(&worker->epoch);
 	for (conn = TAILQ_FIRST(&worker->unsettled); conn != NULL; conn = next) {
 		next = TAILQ_NEXT(conn, unsettled); /* a settled one leaves the list */
 		conn_settle(conn, head);
+		if (is_final && conn->is_held)
+			conn_refuse_held(conn);
 	}
 }
 
@@ -336,13 +339,7 @@ struct worker *worker_new(struct hub *hub, unsigned number)
 
 int worker_start(struct worker *worker)
 {
-	sigset_t all, before;
-	/* Signals are main's alone. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&worker->thread, NULL, run, worker);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -error;
+	return thread_start(&worker->thread, run, worker);
 }
 
 void worker_join(struct worker *worker)
