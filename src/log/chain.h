@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chain: the inside of a log, shared by log.c (who appends and reads) and the threads that serve it:
- * keeper.c (who makes and drops segments), syncer.c (who brings them to the disk) and the warmer (who
- * brings them back from there), and by nobody else.
+ * chain: the inside of a log, shared by log.c (who appends and reads) and the threads that serve
+ * it: keeper.c (who makes and drops segments), syncer.c (who brings them to the disk) and the
+ * warmer (who brings them back from there), and by nobody else.
  */
 #ifndef PSAD_LOG_CHAIN_H
 #define PSAD_LOG_CHAIN_H
@@ -41,7 +41,8 @@ struct log {
 	/* Set once, beside what every append reads: the log takes no more. [O22] log_fail: release,
 	 * when `synced` is final; log_has_failed: acquire. */
 	uint32_t has_failed;
-	/* [O7] head_raise: cas, when all up to it has been seen committed; log_committed: acquire. */
+	/* [O7] head_raise: cas, when all up to it has been seen committed; log_committed:
+	 * acquire. */
 	_Alignas(CACHE_LINE) uint64_t head;
 	/* [O19] the syncer: release, when all up to it is on disk; log_synced: acquire. */
 	uint64_t synced;

@@ -53,6 +53,7 @@ struct keeper {
 	uint64_t first_file;   /* durable: the number of the oldest file that is there */
 	bool has_said_trouble; /* of that kind: it is said once each time it begins */
 	bool wants_memory;     /* the last attempt to get a segment failed */
+	bool has_rolled;       /* the first segment has been filled */
 	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
 };
 
@@ -250,9 +251,13 @@ static void seal_by_age(struct keeper *keeper)
 	uint64_t state = atomic64_load_acquire(&tail->state);                   /* [O4] */
 	uint64_t base = atomic64_load_acquire(&tail->base);                     /* [O2] */
 
-	if (age == 0 || state_entries(state) == 0 || !segment_is_committed(tail, base, 0))
+	char *map = segment_map(tail);
+
+	if (age == 0 || state_entries(state) == 0 || map == NULL) /* rolled and stored meanwhile */
 		return;
-	if (entry_time_us(segment_entry(tail, 0)) + age / 4 > clock_wall_us())
+	const struct entry *first = map_entry(map, tail->size, 0);
+	if (!entry_is_committed(first, base, tail->secret) ||
+	    entry_time_us(first) + age / 4 > clock_wall_us())
 		return;
 	segment_seal(tail);
 	/* Without a follower now, the next pass that links one rolls. */
@@ -354,8 +359,8 @@ static void retire(struct keeper *keeper, uint64_t head)
 }
 
 /*
- * The first segment that is left begins where its header says: what came before it would say so, and
- * goes. (Sealed ones say it anyway.)
+ * The first segment that is left begins where its header says: what came before it would say so,
+ * and goes. (Sealed ones say it anyway.)
  */
 static int write_base(struct store *store, const struct segment *segment)
 {
@@ -401,13 +406,18 @@ static size_t count_spares(struct keeper *keeper)
 	return spares;
 }
 
-/* Links one more spare. False when there is none to be had now. */
+/*
+ * Links one more spare. False when there is none to be had now. Once the log is rolling, fresh memory
+ * is faulted in here and not by whoever appends; before that it is not worth its room.
+ */
 static bool link_spare(struct keeper *keeper)
 {
 	struct log *log = keeper->log;
 	struct segment *spare = take_segment(keeper);
 	if (spare == NULL)
 		return false;
+	if (keeper->has_rolled && log->store == NULL)
+		(void)madvise(segment_map(spare), spare->size, MADV_POPULATE_WRITE);
 	struct segment *last = log->directory->segments[log->directory->count - 1];
 	if (directory_change(keeper, 0, spare) != 0) {
 		segment_free(spare);
@@ -429,6 +439,8 @@ static void provide_spares(struct keeper *keeper)
 	/* A file takes longer to be made than a mapping. */
 	if (wanted > SPARES_MAX || keeper->log->store != NULL)
 		wanted = SPARES_MAX;
+	keeper->has_rolled =
+		keeper->has_rolled || current_tail(keeper) != keeper->log->directory->segments[0];
 	keeper->wants_room = keeper->wants_memory = false;
 	/* One at least; more only where no memory bound stands in the way of the next pass. */
 	for (size_t spares = count_spares(keeper); spares < wanted; spares++) {

@@ -6,34 +6,39 @@
  *      it a reader sends bytes that are not there yet.
  * [O2] segment.base: set (release) before the tail moves; read (acquire) by whoever computes ids.
  *      Without it an appender could hand out ids that count from a former base.
- * [O3] segment.next: the keeper publishes (release) a segment reset for its new life; log_roll reads
- *      it (acquire). Without it appends would land in a segment still marked sealed or used.
- * [O4] segment.state: each claim is ordered behind the one before (cas, acquire and release), so that
- *      their times are; readers (acquire) trust an index slot only below the entries counted here.
+ * [O3] segment.next: the keeper publishes (release) a segment reset for its new life; log_roll
+ *      reads it (acquire). Without it appends would land in a segment still marked sealed or used.
+ * [O4] segment.state: each claim is ordered behind the one before (cas, acquire and release), so
+ *      that their times are; readers (acquire) trust an index slot only below the entries counted
+ *      here.
  * [O5] log.directory: the keeper publishes (release) a complete array; readers acquire it.
  * [O6] sleeper.parked and the eventcount: Dekker, full fences on both sides (wake.c).
- * [O7] log.head: raised (cas, release) by whoever has seen (acquire, O1) everything up to it committed;
- *      who reads it (acquire) may read all that without looking at commit words again.
+ * [O7] log.head: raised (cas, release) by whoever has seen (acquire, O1) everything up to it
+ *      committed; who reads it (acquire) may read all that without looking at commit words again.
  * [O8] the wall clock's offset (clock.c): release and acquire.
  * [O9] log.tail: moved (cas, release) when the new tail's base stands; appends acquire it.
  * [O10] hub.phase: the server publishes (release) the phase with drain_head; workers acquire it.
- * [O11] handoff.put_count: an item stands in its slot (release) before the worker takes it (acquire).
- * [O12] handoff.taken_count: an item has been read (release) before its slot is used again (acquire).
+ * [O11] handoff.put_count: an item stands in its slot (release) before the worker takes it
+ *      (acquire).
+ * [O12] handoff.taken_count: an item has been read (release) before its slot is used again
+ *      (acquire).
  * [O13] segment.has_summary: the keeper has computed filter and times (release); searches ask them
  *      (acquire).
  * [O14] segment.map: published (release) when what it shows has been verified; readers acquire it.
- * [O15] segment.gaps: published (release) before the mapping that they are the gaps of; read (acquire)
- *      behind it, so that nobody reads what was found to be damaged.
- * [O16] segment.holds: raised inside a section; who lets go (release) has done with the segment before
- *      the keeper, that finds no holds (acquire), frees it.
- * [O17] file.is_stored: the syncer has done with the file (release) before its mapping may go (acquire).
- * [O18] file.is_retired: set (release) before the file is unlinked; who misses the file looks (acquire)
- *      whether that is why.
- * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by (acquire).
+ * [O15] segment.gaps: published (release) before the mapping that they are the gaps of; read
+ *      (acquire) behind it, so that nobody reads what was found to be damaged.
+ * [O16] segment.holds: raised inside a section; who lets go (release) has done with the segment
+ *      before the keeper, that finds no holds (acquire), frees it.
+ * [O17] file.is_stored: the syncer has done with the file (release) before its mapping may go
+ *      (acquire).
+ * [O18] file.is_retired: set (release) before the file is unlinked; who misses the file looks
+ *      (acquire) whether that is why.
+ * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by
+ *      (acquire).
  * [O20] watched.start (fault.c): a slot is whole (release) before the handler goes by it (acquire).
  * [O21] syncer.sleeps and the commits: Dekker, full fences on both sides (syncer.c).
- * [O22] log.has_failed: set (release) behind the last raise of `synced`; who sees it (acquire) and then
- *      reads the head has the last one.
+ * [O22] log.has_failed: set (release) behind the last raise of `synced`; who sees it (acquire) and
+ *      then reads the head has the last one.
  */
 #include "log/log.h"
 
@@ -252,7 +257,8 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 				done += claim.count;
 			continue;
 		case CLAIM_FULL:
-			/* Only the caller's fault: a message that not even an empty one holds. [O4] */
+			/* Only the caller's fault: a message that not even an empty one holds.
+			 * [O4] */
 			assert(state_entries(atomic64_load_acquire(&tail->state)) > 0);
 			segment_seal(tail);
 			break;
@@ -549,9 +555,11 @@ void log_want(struct log *log, const struct block *block)
 /* The time of a segment's first message, which has been committed. */
 static uint64_t first_time_us(const struct segment *segment)
 {
-	if (segment_has_summary(segment))
+	/* The mapping first: where it has gone, the summary was there before. */
+	char *map = segment_map(segment);
+	if (segment_has_summary(segment) || map == NULL)
 		return segment->first_time_us;
-	return entry_time_us(segment_entry(segment, 0));
+	return entry_time_us(map_entry(map, segment->size, 0));
 }
 
 /* The first id of segment `nth`; the head's follower when that is not beyond the head. */

@@ -103,7 +103,8 @@ static int settle_written(struct work *work, struct found *found)
 		work->newest_us = entry_time_us(map_entry(map, segment->size, entries - 1));
 	if (publish_gaps(found) != 0)
 		return recover_fail(work, "log: no memory to open it");
-	/* What was known to be on disk still is; after the machine's death it all is, or was never. */
+	/* What was known to be on disk still is; after the machine's death it all is, or was
+	 * never. */
 	segment->file.synced = found->synced;
 	if (work->ending != ENDED_MACHINE && work->options->sync != LOG_SYNC_ALWAYS)
 		return 0;
@@ -229,7 +230,8 @@ static int take_spare(struct work *work, struct found *spare)
 	return 0;
 }
 
-/* Spares from `nth` on are linked behind as long as they fit, and the rest is removed, last first. */
+/* Spares from `nth` on are linked behind as long as they fit, and the rest is removed, last
+ * first. */
 static int keep_spares(struct work *work, size_t nth)
 {
 	size_t kept = nth;

@@ -7,14 +7,17 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "log/frame.h"
+#include "net/recall.h"
+#include "net/runs.h"
 
 enum {
-	SLICE_US = 1000,          /* of work between two turns of the loop; bounds epoch sections */
-	LONG_WRITE = 64 << 10,    /* bytes; a look at the clock after each such write */
-	WRITES_PER_LOOK = 16,     /* writes between two looks at the clock */
+	SLICE_US = 1000,       /* of work between two turns of the loop; bounds epoch sections */
+	QUESTION_US = 1000,    /* more, to find out who gets what: the longer, the larger writes */
+	LONG_WRITE = 64 << 10, /* bytes; a look at the clock after each such write */
+	WRITES_PER_LOOK = 16,  /* writes between two looks at the clock */
 	BUDGET_BYTES = 512 << 10, /* for one follower that is behind, a turn */
 	BUDGET_BLOCKS = 32,       /* likewise; so it counts entries looked at */
+	SEEK_ENTRIES = 512,       /* LAST looks at so many at once: what it wants is mostly near */
 };
 
 struct fanout {
@@ -27,6 +30,13 @@ struct fanout {
 	uint64_t walked; /* live followers have, or will have after the pass, all up to here */
 	size_t live;     /* followers in that state */
 	struct follower_list behind, blocked;
+	size_t behind_count;
+	size_t round_left; /* of those that are behind: had no turn yet in this round */
+	uint64_t head;     /* at the last step */
+	uint64_t goal;     /* of the round: the head when it began */
+	/* What the last pass cost and brought, for is_gathering(). */
+	uint64_t pass_began_us, pass_us;
+	uint64_t pass_writes, pass_bytes;
 	size_t lagging;          /* on those two lists, of those that follow for ever */
 	uint64_t lowest_next_us; /* when the lowest position is to be computed again */
 
@@ -34,86 +44,9 @@ struct fanout {
 	uint64_t pass_from;
 	struct interest_due_list due;
 
-	/* The run list of the set being written. */
-	struct iovec iov[BLOCK_ENTRIES];
-	struct run {
-		int count;
-		uint32_t messages;
-		size_t bytes;
-	} run;
+	struct recall *recall;
+	struct run_list run; /* of the set being written */
 };
-
-/* ---- run lists ---- */
-
-/* The bytes of entry i that its set's format sends. */
-static struct iovec entry_bytes(const struct block *block, uint32_t i, bool is_bare)
-{
-	const struct entry *entry = block_entry(block, i);
-	uint32_t skip = 0;
-	if (is_bare) {
-		uint64_t id = block->first + i;
-		uint32_t topic = entry_topic_size(entry);
-		skip = frame_payload_offset(id, topic, frame_payload_size(id, topic, entry->size));
-	}
-	return (struct iovec){.iov_base = block_frame(block, i) + skip,
-	                      .iov_len = entry->size - skip};
-}
-
-/* Neighbouring messages are neighbouring bytes: each run of set bits is one iovec. */
-static void build_run(struct fanout *fanout, const struct block *block, const struct bits *bits,
-                      bool is_bare)
-{
-	struct run *run = &fanout->run;
-	*run = (struct run){.messages = bits_count(bits)};
-
-	for (uint32_t i = bits_find(bits, true, 0, block->count); i < block->count;) {
-		uint32_t end = is_bare ? i + 1 : bits_find(bits, false, i, block->count);
-		struct iovec first = entry_bytes(block, i, is_bare);
-		struct iovec last = entry_bytes(block, end - 1, is_bare);
-		const char *bytes_end = (const char *)last.iov_base + last.iov_len;
-		first.iov_len = (size_t)(bytes_end - (const char *)first.iov_base);
-		fanout->iov[run->count++] = first;
-		run->bytes += first.iov_len;
-		i = bits_find(bits, true, end, block->count);
-	}
-}
-
-/*
- * Where a write of `sent` bytes of the run list ended: sets the follower's position to the message
- * border before the first message not wholly sent, or past it when the rest of it is owed. Returns
- * how many messages have been begun, negative when the rest can't be kept.
- */
-static int settle_short_write(struct fanout *fanout, struct follower *follower,
-                              const struct block *block, const struct bits *bits, size_t sent)
-{
-	int begun = 0;
-	for (uint32_t i = bits_find(bits, true, 0, block->count); i < block->count;
-	     i = bits_find(bits, true, i + 1, block->count)) {
-		struct iovec bytes = entry_bytes(block, i, follower->set->is_bare);
-		uint64_t id = block->first + i;
-		if (sent >= bytes.iov_len) {
-			sent -= bytes.iov_len;
-			begun++;
-			continue;
-		}
-		follower->position = id - 1;
-		if (sent == 0)
-			return begun;
-		follower->position = id;
-		uint32_t rest = (uint32_t)(bytes.iov_len - sent);
-		int error = fanout->calls->owe(follower, id, block_entry(block, i)->size - rest,
-		                               (const char *)bytes.iov_base + sent, rest);
-		return error < 0 ? error : begun + 1;
-	}
-	assert(sent == 0);
-	return begun;
-}
-
-static void count_delivery(struct fanout *fanout, uint32_t messages, size_t bytes)
-{
-	atomic64_count(&fanout->counters->delivered_total, messages);
-	atomic64_count(&fanout->counters->delivered_bytes_total, bytes);
-}
 
 /* ---- states ---- */
 
@@ -140,6 +73,7 @@ static void detach(struct fanout *fanout, struct follower *follower)
 		break;
 	case FOLLOWER_BEHIND:
 		TAILQ_REMOVE(&fanout->behind, follower, link);
+		fanout->behind_count--;
 		break;
 	case FOLLOWER_BLOCKED:
 		TAILQ_REMOVE(&fanout->blocked, follower, link);
@@ -177,6 +111,7 @@ static void become_behind(struct fanout *fanout, struct follower *follower)
 {
 	detach(fanout, follower);
 	TAILQ_INSERT_TAIL(&fanout->behind, follower, link);
+	fanout->behind_count++;
 	follower->state = FOLLOWER_BEHIND;
 	count_lagging(fanout, follower);
 }
@@ -198,37 +133,61 @@ uint64_t fanout_position(const struct fanout *fanout, const struct follower *fol
 
 /* ---- writing ---- */
 
-/*
- * Writes the run list of (block, bits) to one follower. True when all of it went; else the follower
- * has become BLOCKED at its own position, or is lost.
- */
-static bool deliver(struct fanout *fanout, struct follower *follower, const struct block *block,
-                    const struct bits *bits)
+/* The first message not wholly sent, or the rest of it, is next. Negative: it can't be kept. */
+static int stop_at(struct fanout *fanout, struct follower *follower, const struct border *border,
+                   const struct block *block)
 {
-	const struct run *run = &fanout->run;
-	ssize_t sent = fanout->calls->write(follower, fanout->iov, run->count, run->bytes);
-	int begun = 0;
+	uint64_t id = block->first + border->entry;
+
+	follower->position = border->sent == 0 ? id - 1 : id;
+	if (border->sent == 0)
+		return 0;
+	uint32_t rest = (uint32_t)border->rest.iov_len;
+	return fanout->calls->owe(follower, id, block_entry(block, border->entry)->size - rest,
+	                          border->rest.iov_base, rest);
+}
+
+static void note_delivery(struct fanout *fanout, struct follower *follower, uint32_t messages,
+                          size_t bytes)
+{
+	atomic64_count(&fanout->counters->delivered_total, messages);
+	atomic64_count(&fanout->counters->delivered_bytes_total, bytes);
+	if (messages > 0)
+		follower->is_quiet = false;
+	if (follower->limit != FOLLOW_FOREVER)
+		follower->limit -= messages;
+}
+
+/*
+ * Writes the run list, which is that of the selection, to one follower. True when all of it went;
+ * else the follower has become BLOCKED at its own position, or is lost.
+ */
+static bool deliver(struct fanout *fanout, struct follower *follower,
+                    const struct selection *selection)
+{
+	const struct run_list *run = &fanout->run;
+	ssize_t sent = fanout->calls->write(follower, run->iov, run->count, run->bytes);
 
 	if (sent == (ssize_t)run->bytes) {
-		count_delivery(fanout, run->messages, run->bytes);
-		follower->is_quiet = false;
-		if (follower->limit != FOLLOW_FOREVER)
-			follower->limit -= run->messages;
+		note_delivery(fanout, follower, run->messages, run->bytes);
 		return true;
 	}
+	struct border border = {.entry = 0};
+	int error = (int)sent;
 	become_blocked(fanout, follower);
-	if (sent >= 0)
-		begun = settle_short_write(fanout, follower, block, bits, (size_t)sent);
-	if (sent < 0 || begun < 0) {
+	if (sent >= 0) {
+		border = run_list_border(run, selection, (size_t)sent);
+		error = stop_at(fanout, follower, &border, selection->block);
+	}
+	if (error < 0) {
 		detach(fanout, follower);
 		fanout->calls->lost(follower);
 		return false;
 	}
-	if (begun > 0)
-		follower->is_quiet = false;
-	if (follower->limit != FOLLOW_FOREVER)
-		follower->limit -= (uint64_t)begun;
-	count_delivery(fanout, (uint32_t)begun, (size_t)sent);
+	/* What is owed counts as delivered: it is sent, or the connection ends. */
+	bool owes = border.sent > 0;
+	note_delivery(fanout, follower, border.messages + owes,
+	              (size_t)sent + (owes ? border.rest.iov_len : 0));
 	return false;
 }
 
@@ -258,6 +217,7 @@ static bool pass(struct fanout *fanout, uint64_t end_us)
 {
 	struct interest_set *set;
 	struct block block;
+	struct bits bits;
 	unsigned writes = 0;
 
 	if (TAILQ_EMPTY(&fanout->due))
@@ -269,14 +229,19 @@ static bool pass(struct fanout *fanout, uint64_t end_us)
 	}
 	while ((set = TAILQ_FIRST(&fanout->due)) != NULL) {
 		struct follower_list *list = &set->sides[!set->live_side];
-		build_run(fanout, &block, &set->bits, set->is_bare);
+		const struct selection selection = {
+			.block = &block, .bits = &bits, .to = block.count, .is_bare = set->is_bare};
+		interest_bits(fanout->interest, set, block.count, &bits);
+		run_list_build(&fanout->run, &selection, SIZE_MAX, UINT64_MAX);
 		while (!TAILQ_EMPTY(list)) {
 			struct follower *follower = TAILQ_FIRST(list);
-			if (deliver(fanout, follower, &block, &set->bits)) {
+			if (deliver(fanout, follower, &selection)) {
 				TAILQ_REMOVE(list, follower, link);
 				follower->side = set->live_side;
 				TAILQ_INSERT_TAIL(&set->sides[set->live_side], follower, link);
 			}
+			fanout->pass_writes++;
+			fanout->pass_bytes += fanout->run.bytes;
 			if (is_slice_over(fanout, end_us, &writes)) {
 				forget_due_set(fanout, set);
 				return TAILQ_EMPTY(&fanout->due);
@@ -284,6 +249,7 @@ static bool pass(struct fanout *fanout, uint64_t end_us)
 		}
 		forget_due_set(fanout, set);
 	}
+	fanout->pass_us = clock_mono_us() - fanout->pass_began_us;
 	return true;
 }
 
@@ -327,10 +293,13 @@ static bool begin_pass(struct fanout *fanout, uint64_t head, uint64_t end_us)
 	case BLOCK_HERE:
 		break;
 	}
-	uint32_t looked = interest_match_all(fanout->interest, &block, end_us, &fanout->due);
+	uint32_t looked =
+		interest_match_all(fanout->interest, &block, end_us + QUESTION_US, &fanout->due);
 	turn_due_sets(fanout);
 	fanout->pass_from = fanout->walked;
 	fanout->walked = block.first + looked - 1;
+	fanout->pass_began_us = end_us - SLICE_US;
+	fanout->pass_writes = fanout->pass_bytes = 0;
 	return true;
 }
 
@@ -386,6 +355,16 @@ static void shorten_front(struct block *block, uint32_t count)
 	block->count = count;
 }
 
+/* From the beginning of its place in the segment on, whoever begins where in it. */
+static void widen_block(struct block *block)
+{
+	uint32_t before = block->index % BLOCK_ENTRIES;
+
+	block->first -= before;
+	block->index -= before;
+	block->count += before;
+}
+
 /* LAST: one block further back. */
 static void seek_back(struct fanout *fanout, struct follower *follower)
 {
@@ -404,8 +383,9 @@ static void seek_back(struct fanout *fanout, struct follower *follower)
 	} else if (!interest_may_match_segment(follower->set, &block)) {
 		follower->position = block_segment_first(&block) - 1;
 	} else {
-		shorten_front(&block, interest_question_size(follower->set));
-		interest_match_set(follower->set, &block, &bits);
+		uint32_t most = interest_question_size(follower->set);
+		shorten_front(&block, most < SEEK_ENTRIES ? most : SEEK_ENTRIES);
+		(void)interest_match_range(follower->set, &block, 0, block.count, &bits);
 		for (uint32_t i = block.count; i-- > 0 && follower->seek > 0;)
 			if (bits_test(&bits, i) && --follower->seek == 0)
 				block.first += i; /* the message to begin with */
@@ -417,33 +397,21 @@ static void seek_back(struct fanout *fanout, struct follower *follower)
 	fanout->calls->found(follower);
 }
 
-/* Keeps the first `limit` bits. */
-static void bits_limit(struct bits *bits, uint32_t n, uint64_t limit)
-{
-	for (uint32_t i = bits_find(bits, true, 0, n); i < n; i = bits_find(bits, true, i + 1, n)) {
-		if (limit == 0)
-			bits->word[i / 64] &= ~(1ULL << (i % 64));
-		else
-			limit--;
-	}
-}
-
-/* Sends what matches of one block. False when the follower can't go on now. */
+/*
+ * Sends what matches of the block from the follower's position on, as much as is worth a write. False
+ * when the follower can't go on now.
+ */
 static bool send_block(struct fanout *fanout, struct follower *follower, const struct block *block)
 {
-	struct bits bits;
+	uint32_t from = (uint32_t)(follower->position + 1 - block->first);
+	struct selection selection = {
+		.block = block, .from = from, .is_bare = follower->set->is_bare};
 
-	interest_match_set(follower->set, block, &bits);
-	if (follower->limit < BLOCK_ENTRIES)
-		bits_limit(&bits, block->count, follower->limit);
-	build_run(fanout, block, &bits, follower->set->is_bare);
-	if (fanout->run.count > 0 && !deliver(fanout, follower, block, &bits))
+	selection.to = recall_ask(fanout->recall, follower->set, block, from, &selection.bits);
+	run_list_build(&fanout->run, &selection, QUESTION_BYTES, follower->limit);
+	if (fanout->run.count > 0 && !deliver(fanout, follower, &selection))
 		return false;
-	uint32_t reached = block->count;
-	if (follower->limit == 0) /* the last that it wanted is where it stands */
-		while (reached > 1 && !bits_test(&bits, reached - 1))
-			reached--;
-	follower->position = block->first + reached - 1;
+	follower->position = block->first + fanout->run.end - 1;
 	return true;
 }
 
@@ -497,8 +465,7 @@ static void catch_up(struct fanout *fanout, struct follower *follower, uint64_t 
 				follower->position = last < upto ? last : upto;
 				break;
 			}
-			if (block.count > interest_question_size(follower->set))
-				block.count = interest_question_size(follower->set);
+			widen_block(&block);
 			if (!send_block(fanout, follower, &block))
 				return;
 			bytes += fanout->run.bytes;
@@ -516,6 +483,7 @@ static void catch_up_all(struct fanout *fanout, uint64_t head)
 
 	while (last != NULL && follower != last &&
 	       (follower = TAILQ_FIRST(&fanout->behind)) != NULL) {
+		fanout->round_left -= fanout->round_left > 0;
 		catch_up(fanout, follower, head, false);
 		if (follower->state == FOLLOWER_BEHIND) {
 			TAILQ_REMOVE(&fanout->behind, follower, link);
@@ -549,20 +517,32 @@ static void publish_gauges(struct fanout *fanout, uint64_t now_us)
 	atomic64_store_relaxed(&fanout->counters->lowest_position, lowest);
 }
 
-bool fanout_step(struct fanout *fanout)
+enum { SMALL_WRITE = 16 << 10 }; /* bytes: a larger one is not much cheaper for each */
+
+/* Whether it is worth waiting for more before the next pass. */
+static bool is_gathering(const struct fanout *fanout, uint64_t head, uint64_t now_us)
+{
+	if (!TAILQ_EMPTY(&fanout->due) || head - fanout->walked >= BLOCK_ENTRIES)
+		return false;
+	return fanout->pass_bytes < fanout->pass_writes * SMALL_WRITE &&
+	       now_us < fanout->pass_began_us + 2 * fanout->pass_us;
+}
+
+bool fanout_step(struct fanout *fanout, bool has_more)
 {
 	uint64_t end_us = clock_mono_us() + SLICE_US;
-	bool is_busy = false;
 
 	epoch_enter(fanout->epoch);
 	uint64_t head = log_head(fanout->log);
-	while (pass(fanout, end_us) && begin_pass(fanout, head, end_us)) {
-		if (clock_mono_us() >= end_us) {
-			is_busy = true;
+	bool is_waiting = has_more && is_gathering(fanout, head, end_us - SLICE_US);
+	while (!is_waiting && (!TAILQ_EMPTY(&fanout->due) || begin_pass(fanout, head, end_us))) {
+		/* Between two rounds there is more to be read, so that the next pass has more. */
+		if (!pass(fanout, end_us) || fanout->walked >= fanout->goal ||
+		    clock_mono_us() >= end_us)
 			break;
-		}
 	}
-	is_busy = is_busy || !TAILQ_EMPTY(&fanout->due);
+	fanout->head = head;
+	bool is_busy = fanout->walked < head || !TAILQ_EMPTY(&fanout->due);
 	epoch_leave(fanout->epoch);
 
 	if (!TAILQ_EMPTY(&fanout->behind)) {
@@ -583,6 +563,17 @@ void fanout_advance(struct fanout *fanout, struct follower *follower)
 	if (follower->state == FOLLOWER_BEHIND)
 		catch_up(fanout, follower, head, true);
 	epoch_leave(fanout->epoch);
+}
+
+enum fanout_round fanout_round(struct fanout *fanout)
+{
+	if (fanout->round_left > fanout->behind_count)
+		fanout->round_left = fanout->behind_count;
+	if (!TAILQ_EMPTY(&fanout->due) || fanout->walked < fanout->goal || fanout->round_left > 0)
+		return ROUND_UNDER_WAY;
+	fanout->goal = fanout->head;
+	fanout->round_left = fanout->behind_count;
+	return fanout->round_left > 0 ? ROUND_DONE_SOME_BEHIND : ROUND_DONE;
 }
 
 bool fanout_is_following(const struct fanout *fanout)
@@ -686,7 +677,10 @@ struct fanout *fanout_new(struct log *log, struct epoch_thread *epoch, struct co
 		return NULL;
 	*fanout = (struct fanout){.log = log, .epoch = epoch, .counters = counters, .calls = calls};
 	fanout->interest = interest_new(log_hash_key(log));
-	if (fanout->interest == NULL) {
+	fanout->recall = recall_new();
+	if (fanout->interest == NULL || fanout->recall == NULL) {
+		interest_free(fanout->interest);
+		recall_free(fanout->recall);
 		free(fanout);
 		return NULL;
 	}
@@ -702,5 +696,6 @@ void fanout_free(struct fanout *fanout)
 		return;
 	assert(fanout->live == 0 && TAILQ_EMPTY(&fanout->behind) && TAILQ_EMPTY(&fanout->blocked));
 	interest_free(fanout->interest);
+	recall_free(fanout->recall);
 	free(fanout);
 }

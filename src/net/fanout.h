@@ -114,11 +114,26 @@ uint64_t fanout_position(const struct fanout *fanout, const struct follower *fol
 /*
  * Works for about a millisecond: the pass under way, new blocks, those that are behind. Returns
  * whether there is more to do at once. Outside a section (enters its own).
+ *
+ * `has_more`: publishers are delivering faster than they are read. Where writes are small (many
+ * topics, each with a follower of its own) the next pass then waits for more to write, at most for
+ * as long as the last one took: under load batches grow, and nobody waits twice as long as it must.
  */
-bool fanout_step(struct fanout *fanout);
+bool fanout_step(struct fanout *fanout, bool has_more);
 /* One follower that is behind goes as far as it can within a budget; for commands that want it at
  * the head. Outside a section. */
 void fanout_advance(struct fanout *fanout, struct follower *follower);
+
+enum fanout_round {
+	ROUND_UNDER_WAY,        /* somebody has not had its turn yet */
+	ROUND_DONE_SOME_BEHIND, /* and those that are behind may go on at once */
+	ROUND_DONE,
+};
+/*
+ * A round is over when the walk has come to where the head was when it began, and each follower that
+ * was behind then has had its budget. Who publishes faster than that is to be read no faster.
+ */
+enum fanout_round fanout_round(struct fanout *fanout);
 
 /* True when new messages concern us: the worker then parks on the log. */
 bool fanout_is_following(const struct fanout *fanout);

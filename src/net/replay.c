@@ -102,6 +102,8 @@ static void say_other_log(struct conn *conn, const struct begin *begin)
 	             gap_word(GAP_OTHER_LOG));
 }
 
+enum { NEAR_HEAD = 512 }; /* messages: looked at in less than a slice */
+
 /* Adds patterns to a subscription, from its position on. */
 static void extend(struct conn *conn, const struct command *command)
 {
@@ -109,7 +111,7 @@ static void extend(struct conn *conn, const struct command *command)
 
 	/* One that is nearly at the head goes there first: "from now on" then means what the client
 	 * thinks. */
-	if (session_head(conn) - fanout_position(fanout, &conn->follower) <= BLOCK_ENTRIES)
+	if (session_head(conn) - fanout_position(fanout, &conn->follower) <= NEAR_HEAD)
 		fanout_advance(fanout, &conn->follower);
 	if (conn->is_lost)
 		return;

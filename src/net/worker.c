@@ -232,7 +232,8 @@ static bool work(struct worker *worker)
 	settle(worker);
 	drive_ready(worker);
 	ring_others(worker); /* driving may publish */
-	bool is_busy = fanout_step(worker->fanout);
+	bool is_busy = fanout_step(worker->fanout,
+	                           worker->turn_read >= GATHER_BYTES && worker->read_left > 0);
 	settle(worker);
 	bury_dead(worker);
 	report_stopped(worker);
@@ -251,6 +252,26 @@ static bool is_done(const struct worker *worker)
 	       TAILQ_EMPTY(&worker->conns);
 }
 
+/* How much may be read in the coming turn. */
+static void allow_reading(struct worker *worker)
+{
+	uint64_t most = limit_get(&worker->hub->limits.round_bytes);
+
+	switch (fanout_round(worker->fanout)) {
+	case ROUND_UNDER_WAY: /* what is left of its allowance */
+		break;
+	case ROUND_DONE_SOME_BEHIND:
+		worker->read_left = most < ROUND_BYTES_BEHIND ? most : ROUND_BYTES_BEHIND;
+		break;
+	case ROUND_DONE:
+		worker->read_left = most;
+		break;
+	}
+	worker->turn_read = 0;
+	worker->read_end_us = 0;
+	worker->scratch_size = TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
+}
+
 static void *run(void *context)
 {
 	struct worker *worker = context;
@@ -266,10 +287,7 @@ static void *run(void *context)
 		if (is_done(worker) && !is_busy)
 			break;
 		worker->turn++;
-		worker->read_left = is_busy ? TURN_READ_BYTES_BUSY : TURN_READ_BYTES;
-		worker->read_end_us = 0;
-		worker->scratch_size =
-			TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
+		allow_reading(worker);
 		if (is_busy)
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		else if (!is_concerned_with_log(worker))

@@ -50,7 +50,12 @@ enum {
 	SESSION_MAX = 4000,
 };
 
+#ifndef RACE_IN_FILES
+#define RACE_IN_FILES false /* race_files.c: the same with a durable log */
+#endif
+
 static char error[LOG_ERROR_MAX];
+static char dir[] = "/dev/shm/psad-race-XXXXXX";
 static uint64_t seed;
 static struct log *the_log;
 static struct wake *wake;
@@ -271,7 +276,7 @@ static void append_batch(struct producer *producer, size_t count)
 		}
 		producer->sequence += appended;
 		if (appended > 0)
-			wake_ring(wake);
+			log_announce(the_log);
 		switch (verdict) {
 		case LOG_APPENDED:
 			CHECK(done == count, "appended, but only %zu of %zu", done, count);
@@ -282,6 +287,8 @@ static void append_batch(struct producer *producer, size_t count)
 			continue;
 		case LOG_FULL:
 			fail("the log is full");
+		case LOG_FAILED:
+			fail("the log has failed");
 		}
 	}
 }
@@ -436,6 +443,9 @@ static uint64_t read_slice(struct reader *reader, uint64_t id, bool *at_end)
 	epoch_enter(&reader->epoch);
 	uint64_t upto = look_at_head(&reader->seen_head);
 	switch (log_block(the_log, id, upto, &block)) {
+	case BLOCK_GAP:
+	case BLOCK_COLD:
+		fail("message %" PRIu64 " can't be read", id);
 	case BLOCK_END:
 		CHECK(id <= upto + 1, "id %" PRIu64 " is beyond the head %" PRIu64, id, upto);
 		*at_end = true;
@@ -656,10 +666,20 @@ static void *allocate(size_t count, size_t size)
 	return at;
 }
 
+static struct log_options options_of_log(void)
+{
+	return (struct log_options){.segment_size = SEGMENT_SIZE,
+	                            .retain_bytes = SEGMENTS_MAX * SEGMENT_SIZE,
+	                            .dir = RACE_IN_FILES ? dir : NULL,
+	                            .sync = (enum log_sync)(seed % 3),
+	                            .sync_interval_us = 5000};
+}
+
 static void start(uint64_t *random)
 {
-	const struct log_options options = {.segment_size = SEGMENT_SIZE,
-	                                    .retain_bytes = SEGMENTS_MAX * SEGMENT_SIZE};
+	if (RACE_IN_FILES)
+		CHECK(mkdtemp(dir) != NULL, "no directory");
+	const struct log_options options = options_of_log();
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned threads = cpus < 4 ? 4 : cpus > PRODUCERS_MAX ? PRODUCERS_MAX : (unsigned)cpus;
 
@@ -670,7 +690,7 @@ static void start(uint64_t *random)
 	producers = allocate(producer_count, sizeof *producers);
 	readers = allocate(reader_count, sizeof *readers);
 	the_log = log_open(&options, wake, error, sizeof error);
-	CHECK(the_log != NULL, "the log can't be opened");
+	CHECK(the_log != NULL, "the log can't be opened: %s", error);
 	epoch_register(log_epoch(the_log), &own_epoch);
 	for (unsigned i = 0; i < producer_count; i++) {
 		producers[i].index = i;
@@ -693,6 +713,51 @@ static void start(uint64_t *random)
 		      "no thread");
 }
 
+/* The head, which is there at once; unless what is not synced is not shown. */
+static uint64_t wait_for_head(uint64_t appended)
+{
+	const uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+	uint64_t head;
+	while ((head = look_at_figures().head) < appended && RACE_IN_FILES &&
+	       clock_mono_ms() < deadline_ms)
+		(void)poll(NULL, 0, 1);
+	return head;
+}
+
+/* What was kept is there after a restart, and is right; then the directory goes. */
+static void look_again(uint64_t first, uint64_t head)
+{
+	const struct log_options options = options_of_log();
+	struct reader *reader = &readers[0];
+
+	the_log = log_open(&options, wake, error, sizeof error);
+	CHECK(the_log != NULL, "the log can't be opened again: %s", error);
+	memset(&reader->epoch, 0, sizeof reader->epoch);
+	memset(&own_epoch, 0, sizeof own_epoch);
+	epoch_register(log_epoch(the_log), &reader->epoch);
+	epoch_register(log_epoch(the_log), &own_epoch);
+	struct log_figures figures = look_at_figures();
+	CHECK(figures.first >= first && figures.head == head,
+	      "it was %" PRIu64 " to %" PRIu64 ", now it is %" PRIu64 " to %" PRIu64, first, head,
+	      figures.first, figures.head);
+	epoch_enter(&reader->epoch);
+	for (uint64_t id = log_first(the_log); id <= head;) {
+		struct block block;
+		CHECK(log_block(the_log, id, head, &block) == BLOCK_HERE,
+		      "%" PRIu64 " can't be read after a restart", id);
+		for (uint32_t i = 0; i < block.count; i++, id++) {
+			unsigned producer;
+			uint64_t sequence;
+			check_bytes(reader, &block, i, &producer, &sequence);
+		}
+	}
+	epoch_leave(&reader->epoch);
+	log_close(the_log);
+	char command[64];
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	CHECK(system(command) == 0, "the directory can't be removed");
+}
+
 static void stop(void)
 {
 	uint64_t appended = 0, read = 0, dropped = 0, waits = 0;
@@ -704,7 +769,7 @@ static void stop(void)
 		waits += producers[i].waits;
 	}
 	/* All is committed: the head is the last id, and as many as were appended. */
-	uint64_t head = look_at_figures().head;
+	uint64_t head = wait_for_head(appended);
 	CHECK(head == appended, "%" PRIu64 " messages were appended, the head is %" PRIu64,
 	      appended, head);
 	/* The last ring was behind the last commit: who follows gets there without another. */
@@ -728,7 +793,10 @@ static void stop(void)
 	       appended, read, dropped, readers[0].lives, atomic64_load_relaxed(&mappings), waits,
 	       wake_rings(wake));
 	CHECK(read > 0 && appended > 0, "nothing happened");
+	uint64_t first = look_at_figures().first;
 	log_close(the_log);
+	if (RACE_IN_FILES)
+		look_again(first, head);
 	for (unsigned i = 0; i < producer_count; i++) {
 		close(producers[i].sleeper.eventfd);
 		free(producers[i].payloads);

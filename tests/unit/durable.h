@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * durable: what the tests of durable logs share: a directory, a log in it, messages that can be told
- * by their ids, and crashes.
+ * durable: what the tests of durable logs share: a directory, a log in it, messages that can be
+ * told by their ids, and crashes.
  *
  * A crash is a child that opens the log, works and leaves by _exit(): what the kernel has of its
  * mappings is all that is left. A loss of power is that, and another boot id in the file `log`, and
@@ -264,6 +264,21 @@ static inline void append_many(struct world *w, unsigned n)
 		}
 }
 
+/* Until so many files are there, and the tail has a follower. */
+static inline void wait_for_spares(struct world *w, size_t files)
+{
+	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+
+	for (bool is_there = false; !is_there && clock_mono_ms() < deadline_ms;) {
+		(void)poll(NULL, 0, 1);
+		epoch_enter(&w->me);
+		const struct segment *tail = atomic_load_pointer_acquire(&w->log->tail);
+		is_there = count_segments(w) >= files &&
+		           atomic_load_pointer_acquire(&tail->next) != NULL;
+		epoch_leave(&w->me);
+	}
+}
+
 static inline void append_20(struct world *w)
 {
 	append_many(w, 20);
@@ -298,9 +313,9 @@ static inline bool is_right(const struct block *block, uint32_t i)
 }
 
 /*
- * What is under each id from 1 to the head, a letter for each in `map` (IDS_MAX + 1): M a message, as
- * it was appended; W one that is wrong; V, L, D a gap: void, lost, damaged; - dropped. The verdicts
- * of looking forward, and looking back says the same.
+ * What is under each id from 1 to the head, a letter for each in `map` (IDS_MAX + 1): M a message,
+ * as it was appended; W one that is wrong; V, L, D a gap: void, lost, damaged; - dropped. The
+ * verdicts of looking forward, and looking back says the same.
  */
 static inline void read_all(struct world *w, char *map)
 {
