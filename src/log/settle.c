@@ -173,8 +173,8 @@ static bool is_to_be_replaced(const struct work *work)
 	       (last->loss == LOSS_LOST || last[-1].end == last->base);
 }
 
-/* Makes the file that the log goes on in, as number `nth` of ours. */
-static struct segment *make_tail(struct work *work, size_t nth)
+/* Makes the file that the log goes on in, as number `nth` of ours. NULL: *error. */
+static struct segment *make_tail(struct work *work, size_t nth, int *error)
 {
 	bool is_lost = work->ending == ENDED_MACHINE;
 	uint64_t before = is_lost          ? work->id_bound
@@ -191,11 +191,10 @@ static struct segment *make_tail(struct work *work, size_t nth)
 	                                 : work->end,
 		.loss = is_lost ? LOSS_LOST : LOSS_NONE,
 	};
-	int error = 0;
-	struct segment *segment = store_make_segment(work->store, &plan, &error);
+	struct segment *segment = store_make_segment(work->store, &plan, error);
 	if (segment == NULL) {
 		recover_fail(work, "%020" PRIu64 ".seg: can't be made: %s", plan.number,
-		             strerror(-error));
+		             strerror(-*error));
 		return NULL;
 	}
 	atomic64_store_release(&segment->base, plan.base); /* [O2] */
@@ -254,6 +253,26 @@ static int keep_spares(struct work *work, size_t nth)
 	return 0;
 }
 
+/*
+ * The log goes on in a new file. On a full disk it does not: the last segment, which takes no more, is
+ * the tail until the keeper finds room, and what is there can be read. Not after the machine's death:
+ * only a new file says above which ids the log goes on.
+ */
+static int begin_file(struct work *work, size_t tail)
+{
+	int error = 0;
+	struct found made = {.segment = make_tail(work, tail, &error)};
+
+	if (made.segment != NULL) {
+		add(work, &made);
+		return keep_spares(work, tail + 1);
+	}
+	if ((error != -ENOSPC && error != -EDQUOT) || tail == 0 || work->ending == ENDED_MACHINE)
+		return -1;
+	work->out->tail = tail - 1;
+	return keep_spares(work, tail);
+}
+
 /* Builds the chain: what is there, the tail, the spares. */
 static int go_on(struct work *work)
 {
@@ -280,10 +299,7 @@ static int go_on(struct work *work)
 			return -1;
 		add(work, &work->found[tail]);
 	} else {
-		struct found made = {.segment = make_tail(work, tail)};
-		if (made.segment == NULL)
-			return -1;
-		add(work, &made);
+		return begin_file(work, tail);
 	}
 	return keep_spares(work, tail + 1);
 }
