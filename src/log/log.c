@@ -251,10 +251,12 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 		switch (segment_claim(tail, messages + done, n - done, &claim)) {
 		case CLAIM_DONE:
 			segment_commit(tail, messages + done, &claim);
-			if (segment_is_damaged(tail)) /* what we copied went nowhere */
+			if (segment_is_damaged(tail)) { /* what we copied went nowhere */
 				log_fail(log);
-			else
+				syncer_kick(log->syncer);
+			} else {
 				done += claim.count;
+			}
 			continue;
 		case CLAIM_FULL:
 			/* Only the caller's fault: a message that not even an empty one holds.
