@@ -5,7 +5,8 @@
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make planted        faults planted in the log, each of which the tests must find
-#   make bench          the log alone, as fast as it goes; replay beside live delivery
+#   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
+#   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
 #   make install clean
 #
@@ -92,8 +93,10 @@ SOURCES := $(wildcard src/*.c src/*/*.c)
 UNIT := $(call programs,tests/unit/test_*.c)
 RACE := $(call programs,tests/race/race_*.c)
 FUZZ := $(call programs,tests/fuzz/fuzz_*.c)
-BENCH := $(call programs,bench/*.c)
-C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/*/*.[ch] tests/race/*/*.[ch] bench/*.[ch])
+LOAD := $(OUT)/bench/load
+BENCH := $(call programs,bench/*.c) $(LOAD)
+C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/*/*.[ch] tests/race/*/*.[ch] bench/*.[ch] \
+	bench/*/*.[ch])
 # It needs the macros of queue.h, and takes what uthash does in its own for faults.
 CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
 	--suppress=uninitvar --suppress=ctunullpointer --error-exitcode=1 -Isrc \
@@ -102,7 +105,7 @@ CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-s
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check planted lint bench fuzz install clean
+.PHONY: all run check planted lint bench bench-peers fuzz install clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -124,13 +127,27 @@ $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
+# The benchmark of the log has several files.
+$(OUT)/bench/bench_log: $(call objects,$(wildcard bench/log/*.c))
+
 # A test that replaces functions at link time says so: /* LINK: -Wl,--wrap=name */
-$(UNIT) $(RACE) $(FUZZ) $(BENCH): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/libcore.a $(OUT)/libpsad.a
+$(UNIT) $(RACE) $(FUZZ) $(filter-out $(LOAD),$(BENCH)): $(OUT)/%: $(OUT)/obj/%.o \
+		$(OUT)/libcore.a $(OUT)/libpsad.a
 	@mkdir -p $(@D)
-	$(LINK) $(if $(filter $(FUZZ),$@),-fsanitize=fuzzer) -o $@ $< \
+	$(LINK) $(if $(filter $(FUZZ),$@),-fsanitize=fuzzer) -o $@ $(filter %.o,$^) \
 		$(shell sed -n 's,^/\* LINK: \(.*\) \*/$$,\1,p' $*.c) \
 		$(if $(filter $(CORE_PROGRAMS),$@),$(OUT)/libcore.a $(CORE_LIBS),$(OUT)/libpsad.a $(LIBS)) \
 		$(if $(filter $(UNIT),$@),-lcmocka)
+
+# The daemon with the time taken around two of its calls: bench/timed/timed.c.
+$(OUT)/bench/psad-timed: $(OUT)/obj/src/main.o $(OUT)/obj/bench/timed/timed.o $(OUT)/libpsad.a
+	@mkdir -p $(@D)
+	$(LINK) -Wl,--wrap=log_append,--wrap=wake_ring -o $@ $^ $(LIBS)
+
+# The load generator has several files; it knows of the core only times, numbers and frames.
+$(LOAD): $(call objects,$(wildcard bench/load/*.c)) $(OUT)/libcore.a
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $^ $(CORE_LIBS)
 
 run: $(OUT)/psad
 	@echo 'In another terminal, subscribe:  echo SUB news | nc localhost 9853'
@@ -150,8 +167,12 @@ lint:
 	if has shellcheck; then shellcheck packaging/deps.sh .ci/run || bad=1; fi; \
 	tests/run --out $(OUT) lint || bad=1; exit $$bad
 
-bench: all $(BENCH)
-	$(OUT)/bench/bench_log
+# Options of bench/run go into BENCH_OPTIONS, for instance "--cases a,b --rounds 3".
+bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
+	$(if $(filter bench-peers,$@),packaging/deps.sh bench)
+	bench/run --psad psad=$(OUT)/psad --timed $(OUT)/bench/psad-timed --load $(OUT)/bench/load \
+		--bare $(OUT)/bench/bare --bench-log $(OUT)/bench/bench_log --cpus both \
+		--out $(OUT)/bench/results $(if $(filter bench-peers,$@),--servers all) $(BENCH_OPTIONS)
 	$(if $(wildcard bench/bench_replay.c),$(OUT)/bench/bench_replay $(OUT)/psad)
 
 # Shows that the torture and unit tests find what they are there for: one fault in the log at a time.

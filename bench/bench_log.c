@@ -1,291 +1,312 @@
 /* SPDX-License-Identifier: MIT */
+/* LINK: -Wl,--wrap=mmap */
 /*
- * bench_log [MESSAGES]: what appending and reading cost without sockets, beside what is most often
- * built instead: a linked list with a mutex around it, its messages formatted before they go in, the
- * oldest freed when there are too many bytes.
+ * bench_log [--rounds N] [--quick] [--csv FILE] [CASE...]: what appending and reading cost without
+ * sockets, beside what is most often built instead. The cases (all of them if none is named):
  *
- * Log and list take turns, ROUNDS times each; the table shows medians. The ratio is what counts: on
- * a machine that others use too, nanoseconds mean nothing by themselves.
+ *     threads      1 to 4 writers, 0 to 64 subscribers on up to 4 threads
+ *     subscribers  1 writer, 1 to 1000 subscribers on 2 threads
+ *     holes        how long readers wait for a writer that the scheduler stopped in the middle
+ *     memory       appends to memory at its first use and afterwards
+ *
+ * bench/log/ holds the rivals and the cases. The rivals take turns, N rounds of all; tables show
+ * medians. The ratios are what counts: on a machine that others use too, nanoseconds mean nothing by
+ * themselves. The CSV has a row for each rival of each line: ns are of CPU, for a message appended
+ * and for a message that one subscriber reads; messages_per_s is by the wall clock, until the last
+ * subscriber has read the last message.
  */
-#include <inttypes.h>
-#include <pthread.h>
-#include <sched.h>
+#include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "log/frame.h"
-#include "log/log.h"
+#include "log/cases.h"
+#include "log/contest.h"
 
-enum {
-	ROUNDS = 5,
-	THREADS_MAX = 64,
-	BATCH_MAX = 16,
-	PAYLOAD_SIZE = 100,
-	SEGMENT_SIZE = 4 << 20,
-	RETAIN_BYTES = 64 << 20, /* for both; reading fits in */
-	READ_MESSAGES = 200000,  /* what readers read, each all of it */
-	WARM_MESSAGES = 600000,  /* more than is retained: memory that is used again */
-};
+enum { RIVALS = 3, ROUNDS = 5, ROUNDS_QUICK = 1 };
 
-static const char topic[] = "bench.topic";
-static char payload[PAYLOAD_SIZE];
-static char error[LOG_ERROR_MAX];
-
-static const struct message the_message = {
-	.topic = topic,
-	.topic_size = sizeof topic - 1,
-	.payload = payload,
-	.payload_size = PAYLOAD_SIZE,
-	.topic_hash = 4711,
-};
-
-/* ---- the list ---- */
-
-struct node {
-	struct node *next;
-	uint32_t size;
-	char frame[];
-};
+static const struct rival *const rivals[RIVALS] = {&rival_log, &rival_list, &rival_queue};
 
 static struct {
-	pthread_mutex_t mutex;
-	struct node *first, *last;
-	uint64_t bytes, head;
-} list = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+	unsigned rounds;
+	unsigned run_ms, hole_ms, megabytes;
+	bool is_quick;
+	FILE *csv; /* or NULL */
+} options = {.rounds = ROUNDS, .run_ms = 40, .hole_ms = 400, .megabytes = 128};
 
-/* The mutex is held. */
-static void list_push(const struct message *message)
-{
-	const uint64_t id = list.head + 1;
-	const uint32_t size = frame_size(id, message->topic_size, message->payload_size);
-	struct node *node = malloc(sizeof *node + size);
+/* ---- the contest ---- */
 
-	if (node == NULL)
-		abort();
-	*node = (struct node){.size = size};
-	frame_write(node->frame, id, message->topic, message->topic_size, message->payload,
-	            message->payload_size);
-	list.head = id;
-	if (list.last != NULL)
-		list.last->next = node;
-	else
-		list.first = node;
-	list.last = node;
-	list.bytes += sizeof *node + size;
-	while (list.bytes > RETAIN_BYTES) {
-		struct node *oldest = list.first;
-		list.first = oldest->next;
-		list.bytes -= sizeof *oldest + oldest->size;
-		free(oldest);
-	}
-}
+enum { APPEND, READ, RATE, FIGURES };
 
-static void list_clear(void)
-{
-	for (struct node *node; (node = list.first) != NULL; free(node))
-		list.first = node->next;
-	list.last = NULL;
-	list.bytes = list.head = 0;
-}
-
-/* ---- one thread's share ---- */
-
-struct worker {
-	_Alignas(CACHE_LINE) struct epoch_thread epoch;
-	pthread_t thread;
-	uint64_t messages; /* to append or to read */
-	size_t batch;
-	uint64_t sum; /* so that reading is not optimised away */
+struct medians {
+	double of[RIVALS][FIGURES];
 };
 
-static struct log *the_log;
-static struct wake *wake;
-static struct worker workers[THREADS_MAX];
-static pthread_barrier_t start_line;
-
-static void *append_to_log(void *context)
+static bool takes_part(const struct rival *rival, const struct shape *shape)
 {
-	struct worker *worker = context;
-	struct message messages[BATCH_MAX];
-
-	for (size_t i = 0; i < BATCH_MAX; i++)
-		messages[i] = the_message;
-	pthread_barrier_wait(&start_line);
-	for (uint64_t done = 0; done < worker->messages;) {
-		size_t appended;
-		epoch_enter(&worker->epoch);
-		enum log_verdict verdict = log_append(the_log, messages, worker->batch, &appended);
-		epoch_leave(&worker->epoch);
-		if (appended > 0)
-			wake_ring(wake);
-		done += appended;
-		if (verdict != LOG_APPENDED) /* rare: the keeper is ahead */
-			sched_yield();
-	}
-	return NULL;
+	return shape->subscribers > 0 || !rival->needs_subscribers;
 }
 
-static void *append_to_list(void *context)
+static void hold(const struct shape *shape, struct medians *medians)
 {
-	struct worker *worker = context;
+	static double all[RIVALS][FIGURES][ROUNDS_MAX];
 
-	pthread_barrier_wait(&start_line);
-	for (uint64_t done = 0; done < worker->messages; done += worker->batch) {
-		pthread_mutex_lock(&list.mutex);
-		for (size_t i = 0; i < worker->batch; i++)
-			list_push(&the_message);
-		pthread_mutex_unlock(&list.mutex);
-	}
-	return NULL;
-}
-
-/* Each message's size and a byte of it: what a reader can't do without. */
-static void *read_log(void *context)
-{
-	struct worker *worker = context;
-	struct block block;
-	uint64_t sum = 0;
-
-	pthread_barrier_wait(&start_line);
-	for (uint64_t id = 1; id <= worker->messages;) {
-		epoch_enter(&worker->epoch);
-		enum block_verdict verdict = log_block(the_log, id, worker->messages, &block);
-		if (verdict != BLOCK_HERE)
-			abort();
-		for (uint32_t i = 0; i < block.count; i++) {
-			const struct entry *entry = block_entry(&block, i);
-			sum += entry->size + (unsigned char)*block_frame(&block, i);
+	for (unsigned round = 0; round < options.rounds; round++) {
+		for (unsigned i = 0; i < RIVALS; i++) {
+			struct figures figures = {0};
+			if (takes_part(rivals[i], shape))
+				figures = contest_run(rivals[i], shape);
+			all[i][APPEND][round] = figures.append_ns;
+			all[i][READ][round] = figures.read_ns;
+			all[i][RATE][round] = figures.messages_per_s;
 		}
-		epoch_leave(&worker->epoch);
-		id += block.count;
 	}
-	worker->sum = sum;
-	return NULL;
+	for (unsigned i = 0; i < RIVALS; i++)
+		for (unsigned figure = 0; figure < FIGURES; figure++)
+			medians->of[i][figure] = median(all[i][figure], options.rounds);
 }
 
-static void *read_list(void *context)
+/* psad's figure, and how many times as good it is as each rival's. */
+static void print_figure(const struct shape *shape, const struct medians *medians, unsigned figure)
 {
-	struct worker *worker = context;
-	const struct node *node = NULL;
-	uint64_t sum = 0;
+	const double own = medians->of[0][figure];
 
-	pthread_barrier_wait(&start_line);
-	for (uint64_t done = 0; done < worker->messages; done++) {
-		pthread_mutex_lock(&list.mutex);
-		node = node == NULL ? list.first : node->next;
-		sum += node->size + (unsigned char)node->frame[0];
-		pthread_mutex_unlock(&list.mutex);
+	if (figure == READ && shape->subscribers == 0) {
+		printf("  %8s %6s %6s", "-", "-", "-");
+		return;
 	}
-	worker->sum = sum;
-	return NULL;
-}
-
-/* ---- rounds ---- */
-
-/* Nanoseconds a message, over all threads, from the start line to the last at the end. */
-static double measure(void *(*work)(void *), unsigned threads, uint64_t messages, size_t batch)
-{
-	pthread_barrier_init(&start_line, NULL, threads + 1);
-	for (unsigned i = 0; i < threads; i++) {
-		workers[i].messages = messages;
-		workers[i].batch = batch;
-		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
-			abort();
+	printf(figure == RATE ? "  %8.3f" : "  %8.1f", figure == RATE ? own / 1e6 : own);
+	for (unsigned i = 1; i < RIVALS; i++) {
+		const double theirs = medians->of[i][figure];
+		if (takes_part(rivals[i], shape))
+			printf(" %6.2f", figure == RATE ? own / theirs : theirs / own);
+		else
+			printf(" %6s", "-");
 	}
-	pthread_barrier_wait(&start_line);
-	uint64_t begin_us = clock_mono_us();
-	for (unsigned i = 0; i < threads; i++)
-		pthread_join(workers[i].thread, NULL);
-	uint64_t us = clock_mono_us() - begin_us;
-	pthread_barrier_destroy(&start_line);
-	return (double)us * 1000 / (double)(messages * threads);
 }
 
-static void open_log(unsigned threads)
+static void print_shape(const char *scenario, const struct shape *shape,
+                        const struct medians *medians)
 {
-	const struct log_options options = {.segment_size = SEGMENT_SIZE,
-	                                    .retain_bytes = RETAIN_BYTES};
-	wake = wake_new(1);
-	the_log = wake == NULL ? NULL : log_open(&options, wake, error, sizeof error);
-	if (the_log == NULL)
-		abort();
-	memset(workers, 0, sizeof workers);
-	for (unsigned i = 0; i < threads; i++)
-		epoch_register(log_epoch(the_log), &workers[i].epoch);
-}
-
-/* One round of one of the two, over memory that has been touched before. */
-static double round_of(bool is_log, bool is_reading, unsigned threads, uint64_t messages,
-                       size_t batch)
-{
-	void *(*append)(void *) = is_log ? append_to_log : append_to_list;
-	double ns;
-
-	open_log(threads);
-	if (is_reading) {
-		(void)measure(append, 1, READ_MESSAGES, BATCH_MAX);
-		ns = measure(is_log ? read_log : read_list, threads, READ_MESSAGES, 1);
-	} else {
-		(void)measure(append, 1, WARM_MESSAGES, BATCH_MAX);
-		ns = measure(append, threads, messages / threads / batch * batch, batch);
-	}
-	log_close(the_log);
-	wake_free(wake);
-	list_clear();
-	return ns;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static void run(const char *what, bool is_reading, unsigned threads, uint64_t messages,
-                size_t batch)
-{
-	double ns[2][ROUNDS]; /* the list's, the log's */
-
-	for (int i = 0; i < 2 * ROUNDS; i++)
-		ns[i % 2][i / 2] = round_of(i % 2 == 1, is_reading, threads, messages, batch);
-	for (int i = 0; i < 2; i++)
-		qsort(ns[i], ROUNDS, sizeof ns[i][0], compare);
-	double list_ns = ns[0][ROUNDS / 2], log_ns = ns[1][ROUNDS / 2];
-	printf("%-20s %7u  %7.1f x  %9.1f  %9.1f\n", what, threads, list_ns / log_ns, log_ns,
-	       list_ns);
+	printf("%3u %5u %3zu", shape->writers, shape->subscribers, shape->batch);
+	for (unsigned figure = 0; figure < FIGURES; figure++)
+		print_figure(shape, medians, figure);
+	printf("\n");
 	fflush(stdout);
+	for (unsigned i = 0; options.csv != NULL && i < RIVALS; i++) {
+		const double *of = medians->of[i];
+		if (!takes_part(rivals[i], shape))
+			continue;
+		fprintf(options.csv, "%s,%s,%u,%u,%zu,%.2f,", scenario, rivals[i]->name,
+		        shape->writers, shape->subscribers, shape->batch, of[APPEND]);
+		if (shape->subscribers > 0)
+			fprintf(options.csv, "%.2f,%.0f\n", of[READ], of[RATE]);
+		else
+			fprintf(options.csv, "NaN,%.0f\n", of[RATE]);
+	}
 }
 
-static void print_machine(uint64_t messages)
+static void print_heading(const char *text)
+{
+	printf("\n# %s\n# list, queues: how many times as good psad's log is as that rival\n",
+	       text);
+	printf("%3s %5s %3s", "w", "subs", "bat");
+	static const char *const figures[] = {"append ns", "read ns", "M msg/s"};
+	for (unsigned i = 0; i < FIGURES; i++)
+		printf(" %9s %6s %6s", figures[i], "list", "queues");
+	printf("\n");
+}
+
+static void contest(const char *scenario, const struct shape *shape)
+{
+	static const size_t batches[] = {1, BATCH_MAX};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct shape with_batch = *shape;
+		struct medians medians;
+		with_batch.batch = batches[i];
+		with_batch.duration_ns = options.run_ms * UINT64_C(1000000);
+		hold(&with_batch, &medians);
+		print_shape(scenario, &with_batch, &medians);
+	}
+}
+
+static void contest_threads(void)
+{
+	static const unsigned writers[] = {1, 2, 4}, subscribers[] = {0, 1, 2, 4, 16, 64};
+
+	print_heading("threads: writers, and subscribers on up to 4 threads");
+	for (unsigned w = 0; w < 3; w++) {
+		for (unsigned s = 0; s < 6; s++) {
+			const unsigned n = subscribers[s];
+			contest("threads", &(struct shape){.writers = writers[w],
+			                                   .subscribers = n,
+			                                   .readers = n < 4 ? n : 4});
+		}
+	}
+}
+
+static void contest_subscribers(void)
+{
+	static const unsigned subscribers[] = {1, 10, 100, 1000};
+
+	print_heading("subscribers: one writer, subscribers on 2 threads");
+	for (unsigned s = 0; s < 4; s++) {
+		const unsigned n = subscribers[s];
+		contest("subscribers",
+		        &(struct shape){.writers = 1, .subscribers = n, .readers = n < 2 ? n : 2});
+	}
+}
+
+/* ---- the command line ---- */
+
+static const char usage[] =
+	"usage: bench_log [--rounds N] [--quick] [--csv FILE] [threads|subscribers|holes|memory]...\n";
+
+static _Noreturn void refuse(void)
+{
+	fputs(usage, stderr);
+	exit(1);
+}
+
+static void open_csv(const char *path)
+{
+	options.csv = fopen(path, "w");
+	if (options.csv == NULL) {
+		perror(path);
+		exit(1);
+	}
+	fputs("scenario,contestant,writers,subscribers,batch,append_ns,read_ns,messages_per_s\n",
+	      options.csv);
+}
+
+/* Returns the index of the first case in argv. */
+static int parse_arguments(int argc, char **argv)
+{
+	static const struct option longs[] = {{"rounds", required_argument, NULL, 'r'},
+	                                      {"quick", no_argument, NULL, 'q'},
+	                                      {"csv", required_argument, NULL, 'c'},
+	                                      {NULL, 0, NULL, 0}};
+	unsigned long rounds = 0;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (option) {
+		case 'r':
+			rounds = strtoul(optarg, NULL, 10);
+			if (rounds < 1 || rounds > ROUNDS_MAX)
+				refuse();
+			break;
+		case 'q':
+			options.is_quick = true;
+			options.run_ms = 5;
+			options.hole_ms = 100;
+			options.megabytes = 32;
+			break;
+		case 'c':
+			open_csv(optarg);
+			break;
+		default:
+			refuse();
+		}
+	}
+	options.rounds = rounds > 0 ? (unsigned)rounds : options.is_quick ? ROUNDS_QUICK : ROUNDS;
+	return optind;
+}
+
+static bool is_wanted(const char *name, char **cases)
+{
+	if (*cases == NULL)
+		return true;
+	while (*cases != NULL)
+		if (strcmp(*cases++, name) == 0)
+			return true;
+	return false;
+}
+
+static void check_cases(char **cases)
+{
+	static const char *const names[] = {"threads", "subscribers", "holes", "memory"};
+
+	for (; *cases != NULL; cases++) {
+		unsigned i = 0;
+		while (i < 4 && strcmp(*cases, names[i]) != 0)
+			i++;
+		if (i == 4)
+			refuse();
+	}
+}
+
+static void print_machine(void)
 {
 	struct utsname system;
 
 	(void)uname(&system);
-	printf("# %ld cpus, %s %s %s, compiler %s\n", sysconf(_SC_NPROCESSORS_ONLN), system.sysname,
-	       system.release, system.machine, __VERSION__);
-	printf("# %d bytes a message, %" PRIu64
-	       " appended or %d read by each, median of %d rounds\n",
-	       PAYLOAD_SIZE, messages, READ_MESSAGES, ROUNDS);
-	printf("%-20s %7s  %9s  %9s  %9s\n", "", "threads", "list/log", "log ns", "list ns");
+	printf("# bench_log: %ld CPUs, %s %s %s, compiler %s\n", sysconf(_SC_NPROCESSORS_ONLN),
+	       system.sysname, system.release, system.machine, __VERSION__);
+	printf("# %d bytes of payload, runs of %u ms, median of %u rounds\n", PAYLOAD_SIZE,
+	       options.run_ms, options.rounds);
+}
+
+/* Ticks of all CPUs since boot: [0] busy, [1] all; what a hypervisor took counts as busy. */
+static void read_cpus(double ticks[2])
+{
+	/* user nice system idle iowait irq softirq steal */
+	double of[8] = {0};
+	FILE *file = fopen("/proc/stat", "r");
+
+	ticks[0] = ticks[1] = 0;
+	if (file == NULL)
+		return;
+	if (fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &of[0], &of[1], &of[2], &of[3],
+	           &of[4], &of[5], &of[6], &of[7]) == 8)
+		for (int i = 0; i < 8; i++) {
+			ticks[1] += of[i];
+			ticks[0] += i == 3 || i == 4 ? 0 : of[i];
+		}
+	(void)fclose(file);
+}
+
+/* Whoever reads the tables should know how much of the machine was ours. */
+static void print_others(const double before[2])
+{
+	const double own = (double)read_clock_ns(CLOCK_PROCESS_CPUTIME_ID) * 1e-9 *
+	                   (double)sysconf(_SC_CLK_TCK);
+	double now[2];
+
+	read_cpus(now);
+	const double all = now[1] - before[1], others = now[0] - before[0] - own;
+	if (all > 0)
+		printf("\n# Others took %.0f %% of the CPUs meanwhile%s.\n",
+		       others > 0 ? 100 * others / all : 0,
+		       others > all / 20 ? ": figures of several threads are doubtful" : "");
 }
 
 int main(int argc, char **argv)
 {
-	const uint64_t messages = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000;
-	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	const unsigned most = cpus < 2 ? 2 : cpus > THREADS_MAX ? THREADS_MAX : (unsigned)cpus;
+	double cpus[2];
+	char **cases = argv + parse_arguments(argc, argv);
 
-	print_machine(messages);
-	for (unsigned threads = 1; threads <= most; threads++) {
-		if (threads != most && (threads & (threads - 1)) != 0)
-			continue; /* 1, 2, 4 ... and all */
-		run("append, one by one", false, threads, messages, 1);
-		run("append, 16 together", false, threads, messages, BATCH_MAX);
-		run("read", true, threads, messages, 1);
+	check_cases(cases);
+	print_machine();
+	read_cpus(cpus);
+	contest_open();
+	if (is_wanted("threads", cases))
+		contest_threads();
+	if (is_wanted("subscribers", cases))
+		contest_subscribers();
+	contest_close();
+	if (is_wanted("holes", cases))
+		measure_holes(options.rounds, options.hole_ms);
+	if (is_wanted("memory", cases))
+		measure_memory(options.rounds, options.megabytes, options.csv);
+	print_others(cpus);
+	if (options.csv != NULL && fclose(options.csv) != 0) {
+		perror("the CSV file");
+		return 1;
 	}
 	return 0;
 }

@@ -4,7 +4,10 @@
 # Installs what building, testing and checking psad needs and this machine lacks, from the
 # distribution's own packages. Says what it does; does and says nothing where all is there.
 #
-#   packaging/deps.sh [build] [test] [lint] [all]        (nothing named: build)
+#   packaging/deps.sh [build] [test] [lint] [bench] [all]        (nothing named: build)
+#
+# bench has other brokers to compare with. They are installed only: none of their services is
+# started, now or at the next boot.
 
 set -u
 export DEBIAN_FRONTEND=noninteractive
@@ -16,6 +19,10 @@ test=(libcmocka-dev python3 python3-pytest python3-pytest-xdist procps netcat-op
 test_optional=(netcat-traditional ncat socat busybox strace)
 lint=(clang clang-format cppcheck)
 lint_optional=(libclang-rt-14-dev shellcheck)
+# Without one of these there are no plots, or that broker is left out, or you can't look closer.
+bench_optional=(gnuplot-nox nats-server redis-server mosquitto linux-perf strace valgrind)
+# What of it is a service, under the name of its package.
+services=(nats-server redis-server mosquitto)
 # Languages of the example clients, as "command package": whatever provides the command will do.
 languages=("perl perl" "node nodejs" "go golang-go" "javac default-jdk-headless")
 
@@ -56,6 +63,26 @@ install() {
 	as_root apt-get install -y -q --no-install-recommends "$@" >&2 </dev/null
 }
 
+# While services are among what is installed, Debian's own means keeps them from being started: a
+# policy that refuses everything. One that was there before comes back whatever happens.
+policy=/usr/sbin/policy-rc.d
+refuse_services() {
+	trap allow_services EXIT
+	trap 'exit 130' INT TERM HUP
+	if [ -e "$policy" ] && [ ! -e "$policy.psad-saved" ]; then
+		as_root mv "$policy" "$policy.psad-saved"
+	fi
+	printf '#!/bin/sh\n# packaging/deps.sh of psad, until it ends\nexit 101\n' |
+		as_root tee "$policy" >/dev/null
+	as_root chmod 755 "$policy"
+}
+
+# shellcheck disable=SC2317 # the trap calls it
+allow_services() {
+	as_root rm -f "$policy"
+	[ ! -e "$policy.psad-saved" ] || as_root mv "$policy.psad-saved" "$policy"
+}
+
 required=()
 optional=()
 for group in "${@:-build}"; do
@@ -72,9 +99,10 @@ for group in "${@:-build}"; do
 		required+=("${lint[@]}")
 		optional+=("${lint_optional[@]}")
 		;;&
-	build | test | lint | all) ;;
+	bench | all) optional+=("${bench_optional[@]}") ;;&
+	build | test | lint | bench | all) ;;
 	*)
-		say "unknown group '$group'; there are build, test, lint and all"
+		say "unknown group '$group'; there are build, test, lint, bench and all"
 		exit 1
 		;;
 	esac
@@ -94,9 +122,17 @@ fi
 [ ${#optional[@]} -gt 0 ] || exit 0
 mapfile -t lacking < <(missing "${optional[@]}")
 [ ${#lacking[@]} -gt 0 ] || exit 0
+new_services=()
+for service in "${services[@]}"; do
+	[[ " ${lacking[*]} " != *" $service "* ]] || new_services+=("$service")
+done
+[ ${#new_services[@]} -eq 0 ] || refuse_services
 if ! install "${lacking[@]}"; then
 	for package in $(missing "${lacking[@]}"); do
 		install "$package" || say "could not install $package: what needs it is skipped"
 	done
 fi
+for service in "${new_services[@]}"; do
+	as_root update-rc.d "$service" disable >/dev/null 2>&1
+done
 exit 0

@@ -77,6 +77,14 @@ static struct acceptor_options acceptor_options(const struct server *server)
 	};
 }
 
+/* So little that retention never drops what followers have not had a chance to be sent. */
+static uint64_t round_bytes(const struct config *config)
+{
+	enum { MOST = 4 << 20, LEAST = 64 << 10 };
+	uint64_t bytes = config->retain_bytes == 0 ? MOST : config->retain_bytes / 16;
+	return bytes > MOST ? MOST : bytes < LEAST ? LEAST : bytes;
+}
+
 static void set_limits(struct server *server)
 {
 	const struct config *config = &server->config;
@@ -87,6 +95,7 @@ static void set_limits(struct server *server)
 	atomic64_store_relaxed(&limits->input_memory, config->input_memory);
 	atomic64_store_relaxed(&limits->put_timeout_ms, config->put_timeout_ms);
 	atomic64_store_relaxed(&limits->idle_timeout_ms, config->idle_timeout_ms);
+	atomic64_store_relaxed(&limits->round_bytes, round_bytes(config));
 	atomic64_add(&limits->version, 1);
 	for (size_t i = 0; i < server->running_count; i++)
 		worker_poke(server->workers[i]);

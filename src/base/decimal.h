@@ -6,6 +6,7 @@
 #define PSAD_BASE_DECIMAL_H
 
 #include <stdint.h>
+#include <string.h>
 
 /* Decimal digits of a number: 1 for 0, at most 20. */
 static inline unsigned decimal_digits(uint64_t number)
@@ -41,9 +42,22 @@ static inline unsigned decimal_digits(uint64_t number)
 /* Writes the digits of `number` at `at`, no NUL; returns how many. */
 static inline unsigned decimal_write(char *at, uint64_t number)
 {
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+				    "25262728293031323334353637383940414243444546474849"
+				    "50515253545556575859606162636465666768697071727374"
+				    "75767778798081828384858687888990919293949596979899";
 	unsigned digits = decimal_digits(number);
-	for (unsigned i = digits; i-- > 0; number /= 10)
-		at[i] = (char)('0' + number % 10);
+	unsigned i = digits;
+
+	/* Two at a time: half the divisions, which are most of it. */
+	for (; number >= 100; number /= 100) {
+		i -= 2;
+		memcpy(at + i, pairs + number % 100 * 2, 2);
+	}
+	if (number >= 10)
+		memcpy(at, pairs + number * 2, 2);
+	else
+		at[0] = (char)('0' + number);
 	return digits;
 }
 

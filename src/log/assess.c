@@ -26,8 +26,8 @@ static uint32_t capacity_of(const struct piece *piece)
 	return header_capacity(constant->size, constant->max_entries);
 }
 
-/* The least id that cannot have been given out before this piece, which has none: its bound counts from
- * the highest one before it. */
+/* The least id that cannot have been given out before this piece, which has none: its bound counts
+ * from the highest one before it. */
 static uint64_t safe_base(const struct piece *piece)
 {
 	uint64_t bound = piece->header.constant.id_bound, capacity = capacity_of(piece);
@@ -92,9 +92,9 @@ static const struct piece *next_with_base(const struct survey *survey, size_t fr
 }
 
 /*
- * The piece behind all that is begun that has to say where ids go on, since by chain it can't be told:
- * something before it is gone, or what it said itself. NULL: there is none, and then *is_needed
- * says whether there had to be.
+ * The piece behind all that is begun that has to say where ids go on, since by chain it can't be
+ * told: something before it is gone, or what it said itself. NULL: there is none, and then
+ * *is_needed says whether there had to be.
  */
 static struct piece *find_carrier(struct survey *survey, size_t begun, bool *is_needed)
 {
@@ -116,7 +116,8 @@ static struct piece *find_carrier(struct survey *survey, size_t begun, bool *is_
 
 /* ---- how it ended ---- */
 
-/* Whether there are messages behind the head that a clean end wrote down: that file is an older one. */
+/* Whether there are messages behind the head that a clean end wrote down: that file is an older
+ * one. */
 static bool is_behind(const struct survey *survey)
 {
 	for (size_t i = 0; i < survey->count; i++) {
@@ -488,8 +489,8 @@ static void judge_gone(struct survey *survey, struct assessment *out)
 		first = first == NULL ? piece : first;
 		last = piece;
 	}
-	/* The log's very first one is known to begin with 1; of others before all that is left nobody
-	 * knows more than that they are gone, as those that were dropped. */
+	/* The log's very first one is known to begin with 1; of others before all that is left
+	 * nobody knows more than that they are gone, as those that were dropped. */
 	struct piece *front = &survey->pieces[0];
 	bool has_front =
 		front != first && front->has_file && front->number == 1 && first->verdict.base > 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chain: the inside of a log, shared by log.c (who appends and reads) and the threads that serve it:
- * keeper.c (who makes and drops segments), syncer.c (who brings them to the disk) and the warmer (who
- * brings them back from there), and by nobody else.
+ * chain: the inside of a log, shared by log.c (who appends and reads) and the threads that serve
+ * it: keeper.c (who makes and drops segments), syncer.c (who brings them to the disk) and
+ * warmer.c (who brings them back from there), and by nobody else.
  */
 #ifndef PSAD_LOG_CHAIN_H
 #define PSAD_LOG_CHAIN_H
@@ -31,6 +31,7 @@ struct log {
 	/* Of durable logs, else NULL. */
 	struct store *store;
 	struct syncer *syncer;
+	struct warmer *warmer;
 	enum log_sync sync;
 	bool shows_synced; /* LOG_SYNC_ALWAYS: what is not synced is not shown */
 
@@ -41,16 +42,21 @@ struct log {
 	/* Set once, beside what every append reads: the log takes no more. [O22] log_fail: release,
 	 * when `synced` is final; log_has_failed: acquire. */
 	uint32_t has_failed;
-	/* [O7] head_raise: cas, when all up to it has been seen committed; log_committed: acquire. */
+	/* [O7] head_raise: cas, when all up to it has been seen committed; log_committed:
+	 * acquire. */
 	_Alignas(CACHE_LINE) uint64_t head;
 	/* [O19] the syncer: release, when all up to it is on disk; log_synced: acquire. */
 	uint64_t synced;
 
 	/* Written by the keeper, relaxed: a hint that orders nothing. */
 	_Alignas(CACHE_LINE) uint32_t is_full;
-	/* Raised with the keeper's every pass, relaxed: a coarse clock for segment.used_tick. */
-	uint32_t tick;
 	uint64_t bytes;
+
+	/* Raised with each segment that is warmed, relaxed: the clock of segment.used_tick. */
+	_Alignas(CACHE_LINE) uint32_t tick;
+	/* [O23] serve: add, which releases, when a segment that was asked for is warm, or known to be
+	 * damaged, or gone; log_warmed: acquire, before the log is looked at. */
+	uint64_t warmed;
 };
 
 /*

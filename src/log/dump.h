@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * dump: what is in the directory of a log, as text, without its daemon: also beside a running one, and
- * of a log that does not open.
+ * dump: what is in the directory of a log, as text, without its daemon: also beside a running one,
+ * and of a log that does not open.
  *
- *     <id>@<log> <time> <topic> <payload bytes>     a message; ISO 8601, UTC, microseconds
- *     GAP <from> <to> <reason>                      no messages have these ids
- *     DAMAGED <file> <byte> <from> <to> <why>       what is not as it was written, from that byte on:
- *                                                   these ids, or - - for none or not known
- *     LOG <log> segments=... messages=... ...       at the end: all of it, whatever was selected
+ *     <id>@<log> <time> <topic> <bytes>        a message, the bytes of its payload; the time in
+ *                                              ISO 8601, UTC, with microseconds
+ *     GAP <from> <to> <reason>                 no messages have these ids
+ *     DAMAGED <file> <byte> <from> <to> <why>  what is not as it was written, from that byte on,
+ *                                              with these ids; - -: none, or not known
+ *     LOG <log> segments=... messages=...      at the end: of all of it, whatever was selected
  *
  * Everything is read and every checksum computed before the first line is written. Nothing is
  * changed, and no lock is taken.

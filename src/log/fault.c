@@ -49,11 +49,12 @@ static void on_fault(int number, siginfo_t *info, void *context)
 	uint32_t *mark = find_mark(address);
 	(void)context;
 
+	/* The mark first: whoever finds the zeros and then looks at it knows what they are. */
+	if (mark != NULL)
+		atomic32_store_relaxed(mark, 1); /* see segment.is_damaged */
 	if (mark == NULL || mmap(page, PAGE, PROT_READ | PROT_WRITE,
 	                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		(void)signal(number, SIG_DFL); /* it comes again at once, and ends us */
-	else
-		atomic32_store_relaxed(mark, 1); /* see segment.is_damaged */
 	errno = saved_errno;
 }
 

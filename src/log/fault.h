@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault: what happens when a mapped file loses its bytes under us (SIGBUS): cut short by somebody, or
- * the disk can't read it.
+ * fault: what happens when a mapped file loses its bytes under us (SIGBUS): cut short by somebody,
+ * or the disk can't read it.
  *
  * The handler finds the mapping by its address, puts a page of zeros there and marks the segment
  * as damaged: the one who looked goes on, sees zeros, and whoever looks at the mark takes them for

@@ -6,7 +6,8 @@
  * at another time:
  *
  *     constant   when the file is made
- *     gap        when it is made, or when it becomes known what its base is or what is missing before
+ *     gap        when it is made, or when it becomes known what its base is or what is missing
+ *                before
  *     seal       by the syncer, when all the rest is on disk for good
  *     synced     by the syncer, behind each sync; two places in turn, so that one is always whole
  *     failed     by the syncer, when a sync has failed

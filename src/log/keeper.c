@@ -358,18 +358,23 @@ static void retire(struct keeper *keeper, uint64_t head)
 }
 
 /*
- * The first segment that is left begins where its header says: what came before it would say so, and
- * goes. (Sealed ones say it anyway.)
+ * The first segment that is left begins where its header says: what came before it would say so,
+ * and goes. (Sealed ones say it anyway.)
  */
-static int write_base(struct store *store, const struct segment *segment)
+static int write_base(struct keeper *keeper, const struct segment *segment)
 {
-	if (segment_is_stored(segment))
-		return 0;
+	bool is_written = false;
+
+	/* Inside a section: it may be stored meanwhile, and then its mapping may go. */
+	epoch_enter(&keeper->epoch);
 	struct segment_header *header = (struct segment_header *)(void *)segment_map(segment);
-	if (header->gap.base != 0)
-		return 0;
-	header_set_gap(header, atomic64_load_acquire(&segment->base), segment->loss); /* [O2] */
-	return store_sync_segment(store, segment->file.number);
+	if (!segment_is_stored(segment) && header->gap.base == 0) {
+		header_set_gap(header, atomic64_load_acquire(&segment->base), /* [O2] */
+		               segment->loss);
+		is_written = true;
+	}
+	epoch_leave(&keeper->epoch);
+	return is_written ? store_sync_segment(keeper->log->store, segment->file.number) : 0;
 }
 
 /* Removes the files of retired segments: the next one only when the one before it is gone. */
@@ -382,7 +387,7 @@ static void remove_files(struct keeper *keeper)
 	if (log->store == NULL)
 		return;
 	while (keeper->first_file < first->file.number) {
-		int error = write_base(log->store, first);
+		int error = write_base(keeper, first);
 		if (error == 0)
 			error = store_unlink(log->store, keeper->first_file);
 		if (error != 0) {
@@ -460,8 +465,6 @@ static int pass(struct keeper *keeper)
 	struct log *log = keeper->log;
 
 	clock_follow();
-	/* Relaxed: a coarse clock. */
-	atomic32_store_relaxed(&log->tick, (uint32_t)(clock_mono_ms() / TICK_MS));
 	epoch_enter(&keeper->epoch);
 	seal_by_age(keeper);
 	uint64_t head = log_head(log);

@@ -27,8 +27,8 @@ struct log_options;
 struct recovery;
 
 /*
- * Builds the log's first directory (a tail with base 1; or what was recovered, whose segments it takes
- * over) and starts the thread. NULL: no memory or no thread. Thread: startup.
+ * Builds the log's first directory (a tail with base 1; or what was recovered, whose segments it
+ * takes over) and starts the thread. NULL: no memory or no thread. Thread: startup.
  */
 struct keeper *keeper_start(struct log *log, const struct log_options *options,
                             struct recovery *found);

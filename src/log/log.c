@@ -6,34 +6,45 @@
  *      it a reader sends bytes that are not there yet.
  * [O2] segment.base: set (release) before the tail moves; read (acquire) by whoever computes ids.
  *      Without it an appender could hand out ids that count from a former base.
- * [O3] segment.next: the keeper publishes (release) a segment reset for its new life; log_roll reads
- *      it (acquire). Without it appends would land in a segment still marked sealed or used.
- * [O4] segment.state: each claim is ordered behind the one before (cas, acquire and release), so that
- *      their times are; readers (acquire) trust an index slot only below the entries counted here.
+ * [O3] segment.next: the keeper publishes (release) a segment reset for its new life; log_roll
+ *      reads it (acquire). Without it appends would land in a segment still marked sealed or used.
+ * [O4] segment.state: each claim is ordered behind the one before (cas, acquire and release), so
+ *      that their times are; readers (acquire) trust an index slot only below the entries counted
+ *      here.
  * [O5] log.directory: the keeper publishes (release) a complete array; readers acquire it.
  * [O6] sleeper.parked and the eventcount: Dekker, full fences on both sides (wake.c).
- * [O7] log.head: raised (cas, release) by whoever has seen (acquire, O1) everything up to it committed;
- *      who reads it (acquire) may read all that without looking at commit words again.
+ * [O7] log.head: raised (cas, release) by whoever has seen (acquire, O1) everything up to it
+ *      committed; who reads it (acquire) may read all that without looking at commit words again.
  * [O8] the wall clock's offset (clock.c): release and acquire.
  * [O9] log.tail: moved (cas, release) when the new tail's base stands; appends acquire it.
  * [O10] hub.phase: the server publishes (release) the phase with drain_head; workers acquire it.
- * [O11] handoff.put_count: an item stands in its slot (release) before the worker takes it (acquire).
- * [O12] handoff.taken_count: an item has been read (release) before its slot is used again (acquire).
+ * [O11] handoff.put_count: an item stands in its slot (release) before the worker takes it
+ *      (acquire).
+ * [O12] handoff.taken_count: an item has been read (release) before its slot is used again
+ *      (acquire).
  * [O13] segment.has_summary: the keeper has computed filter and times (release); searches ask them
  *      (acquire).
  * [O14] segment.map: published (release) when what it shows has been verified; readers acquire it.
- * [O15] segment.gaps: published (release) before the mapping that they are the gaps of; read (acquire)
- *      behind it, so that nobody reads what was found to be damaged.
- * [O16] segment.holds: raised inside a section; who lets go (release) has done with the segment before
- *      the keeper, that finds no holds (acquire), frees it.
- * [O17] file.is_stored: the syncer has done with the file (release) before its mapping may go (acquire).
- * [O18] file.is_retired: set (release) before the file is unlinked; who misses the file looks (acquire)
- *      whether that is why.
- * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by (acquire).
+ * [O15] segment.gaps: published (release) before the mapping that they are the gaps of; read
+ *      (acquire) behind it, so that nobody reads what was found to be damaged.
+ * [O16] segment.holds: raised inside a section; who lets go (release) has done with the segment
+ *      before the keeper, that finds no holds (acquire), frees it.
+ * [O17] file.is_stored: the syncer has done with the file (release) before its mapping may go
+ *      (acquire).
+ * [O18] file.is_retired: set (release) before the file is unlinked; who misses the file looks
+ *      (acquire) whether that is why.
+ * [O19] log.synced: raised (release) behind the sync; with `always` it is what readers go by
+ *      (acquire).
  * [O20] watched.start (fault.c): a slot is whole (release) before the handler goes by it (acquire).
  * [O21] syncer.sleeps and the commits: Dekker, full fences on both sides (syncer.c).
- * [O22] log.has_failed: set (release) behind the last raise of `synced`; who sees it (acquire) and then
- *      reads the head has the last one.
+ * [O22] log.has_failed: set (release) behind the last raise of `synced`; who sees it (acquire) and
+ *      then reads the head has the last one.
+ * [O23] log.warmed: raised (release) when a segment can be read; readers take it (acquire) before
+ *      they look, so that one that they find cold raises it later.
+ * [O24] segment.is_wanted: reset (release) when the warmer has taken the segment off its list; who
+ *      links it again (acquire) comes after that.
+ * [O25] warmer.wanted: a segment is linked (cas, release) before the warmer takes it off (cas,
+ *      acquire).
  */
 #include "log/log.h"
 
@@ -51,7 +62,7 @@
 #include "log/recover.h"
 #include "log/store.h"
 #include "log/syncer.h"
-#include "log/verify.h"
+#include "log/warmer.h"
 
 static int draw_random(void *at, size_t n)
 {
@@ -90,36 +101,15 @@ static int take_over(struct log *log, const struct log_options *options, struct 
 	log->keeper = keeper_start(log, options, found);
 	if (log->keeper == NULL)
 		return -1;
-	if (syncer_start(log->syncer) == 0)
+	log->warmer = warmer_start(log, options->mapped_max);
+	if (log->warmer != NULL && syncer_start(log->syncer) == 0)
 		return 0;
+	if (log->warmer != NULL)
+		warmer_stop(log->warmer);
 	keeper_stop(log->keeper);
+	warmer_free(log->warmer);
 	keeper_free(log->keeper);
 	return -1;
-}
-
-/* Maps what is not in memory and looks at all of it. */
-static int warm_all(struct log *log, struct recovery *found)
-{
-	for (size_t i = 0; i < found->count; i++) {
-		struct segment *segment = found->segments[i];
-		struct gap_list list = {.gaps = NULL};
-		char *map = segment_map(segment);
-		if (map != NULL)
-			continue;
-		int error = store_map_segment(log->store, segment, &map);
-		if (error == -ENOENT || error == -EBADMSG) {
-			atomic32_store_relaxed(&segment->is_damaged, 1); /* see there */
-			continue;
-		}
-		if (error != 0)
-			return error;
-		uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
-		error = segment_verify(segment, map, 0, state_entries(state), &list);
-		segment_publish(segment, map, list.gaps);
-		if (error != 0)
-			return error;
-	}
-	return 0;
 }
 
 static int open_files(struct log *log, const struct log_options *options, char *error,
@@ -134,9 +124,7 @@ static int open_files(struct log *log, const struct log_options *options, char *
 	store_set_populate(log->store, options->sync == LOG_SYNC_NO);
 	if (recover(log->store, options, max_entries, &found, error, error_size) != 0)
 		return -1;
-	int result = warm_all(log, &found);
-	if (result == 0)
-		result = take_over(log, options, &found);
+	int result = take_over(log, options, &found);
 	if (result != 0)
 		snprintf(error, error_size, "%s: no memory or no thread for the log", options->dir);
 	recovery_free(&found);
@@ -187,9 +175,12 @@ void log_close(struct log *log)
 		return;
 	if (log->syncer != NULL)
 		syncer_stop(log->syncer);
+	if (log->warmer != NULL)
+		warmer_stop(log->warmer);
 	keeper_stop(log->keeper);
 	if (log->store != NULL)
 		end_run(log);
+	warmer_free(log->warmer);
 	keeper_free(log->keeper);
 	syncer_free(log->syncer);
 	store_close(log->store);
@@ -246,13 +237,16 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 		switch (segment_claim(tail, messages + done, n - done, &claim)) {
 		case CLAIM_DONE:
 			segment_commit(tail, messages + done, &claim);
-			if (segment_is_damaged(tail)) /* what we copied went nowhere */
+			if (segment_is_damaged(tail)) { /* what we copied went nowhere */
 				log_fail(log);
-			else
+				syncer_kick(log->syncer);
+			} else {
 				done += claim.count;
+			}
 			continue;
 		case CLAIM_FULL:
-			/* Only the caller's fault: a message that not even an empty one holds. [O4] */
+			/* Only the caller's fault: a message that not even an empty one holds.
+			 * [O4] */
 			assert(state_entries(atomic64_load_acquire(&tail->state)) > 0);
 			segment_seal(tail);
 			break;
@@ -466,7 +460,7 @@ static enum block_verdict look_back(struct block *block, uint64_t id)
 /* Durable logs: somebody reads here, so it is not the one to be unmapped. */
 static void note_use(struct log *log, struct segment *segment)
 {
-	uint32_t tick = atomic32_load_relaxed(&log->tick); /* a coarse clock */
+	uint32_t tick = atomic32_load_relaxed(&log->tick); /* it only helps to choose */
 	if (segment->is_durable && atomic32_load_relaxed(&segment->used_tick) != tick)
 		atomic32_store_relaxed(&segment->used_tick, tick);
 }
@@ -539,9 +533,21 @@ const char *block_topic(const struct block *block, uint32_t i)
 
 void log_want(struct log *log, const struct block *block)
 {
-	/* Nothing is cold yet: all segments stay mapped. */
-	(void)log;
-	(void)block;
+	warmer_want(log->warmer, (struct segment *)(uintptr_t)block->segment);
+}
+
+uint64_t log_warmed(const struct log *log)
+{
+	return atomic64_load_acquire(&log->warmed); /* [O23] */
+}
+
+void log_damage(struct log *log, const struct block *block)
+{
+	struct segment *segment = (struct segment *)(uintptr_t)block->segment;
+
+	atomic32_store_relaxed(&segment->is_damaged, 1); /* see there */
+	if (log->warmer != NULL)
+		warmer_kick(log->warmer); /* which says so, or the syncer does */
 }
 
 /* ---- searching by time ---- */
@@ -607,12 +613,15 @@ uint64_t log_find_time(struct log *log, uint64_t time_us, struct block *cold)
 	uint64_t end = base + state_entries(atomic64_load_acquire(&segment->state)); /* [O4] */
 	uint32_t count = (uint32_t)((end > head + 1 ? head + 1 : end) - base);
 	char *map = segment_map(segment);
-	if (map == NULL) {
+	if (map == NULL && count > 0 && !segment_is_damaged(segment)) {
 		if (cold != NULL)
 			*cold = (struct block){.segment = segment, .first = base, .count = count};
 		return base;
 	}
-	uint32_t index = find_in(segment, map, count, time_us);
+	uint32_t index = map == NULL ? count : find_in(segment, map, count, time_us);
+	/* Nobody knows which of it was newer: all of it. */
+	if (segment_is_damaged(segment))
+		return base;
 	return index < count ? base + index : first_from(directory, low, head);
 }
 

@@ -3,7 +3,8 @@
  * log: the one shared log of a broker: every accepted message in one total order, as wire bytes.
  *
  *      directory --> [ segment | segment | ... | tail | spare ]     the keeper links spares behind
- *                       ^ first id                ^ appends          the tail and drops from the front
+ *                       ^ first id                ^ appends          the tail and drops from the
+ *                       front
  *
  * Any number of threads append and read without a lock. The head is the newest id up to which
  * everything has been committed; readers go no further. Retention drops whole segments from the old
@@ -44,6 +45,7 @@ struct log_options {
 	const char *dir;          /* where its files are; NULL or "": in memory */
 	enum log_sync sync;
 	uint64_t sync_interval_us;
+	size_t mapped_max; /* stored segments mapped at a time; 0: WARMER_MAPPED_MAX, the most */
 	/* Told now and then how far opening has got; may be NULL. */
 	void (*progress)(void *context, uint64_t done, uint64_t total);
 	void *context;
@@ -90,8 +92,8 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 
 /*
  * Tells those who must know that something was appended: once for all of it, and before the thread
- * sleeps. With LOG_SYNC_ALWAYS that is the syncing thread, which rings `wake` when readers may look.
- * Thread: any.
+ * sleeps. With LOG_SYNC_ALWAYS that is the syncing thread, which rings `wake` when readers may
+ * look. Thread: any.
  */
 void log_announce(struct log *log);
 
@@ -109,15 +111,15 @@ uint64_t log_synced(struct log *log);
 const char *log_sync_word(const struct log *log);
 /* Whether appending is over for good. Thread: any. */
 bool log_has_failed(const struct log *log);
-/* Whether the head, looked at behind this, will never be raised again though more was appended: what
- * is not synced will not be shown, or the files are not there any more. Thread: any, inside a
+/* Whether the head, looked at behind this, will never be raised again though more was appended:
+ * what is not synced will not be shown, or the files are not there any more. Thread: any, inside a
  * section. */
 bool log_is_final(struct log *log);
 /* The oldest id kept; head + 1 when nothing is. Thread: any, inside a section. */
 uint64_t log_first(struct log *log);
 
 /* Blocks of neighbouring entries of one segment: what readers work by. */
-enum { BLOCK_ENTRIES = 512 };
+enum { BLOCK_ENTRIES = 16384 };
 
 struct block {
 	const struct segment *segment;
@@ -125,7 +127,8 @@ struct block {
 	uint64_t first; /* id of the first entry */
 	uint32_t index; /* of the first entry in its segment */
 	uint32_t count; /* 1 .. BLOCK_ENTRIES */
-	/* Of BLOCK_GAP alone, which has no entries: ids first .. last are missing, for this reason. */
+	/* Of BLOCK_GAP alone, which has no entries: ids first .. last are missing, for this
+	 * reason. */
 	uint64_t last;
 	enum loss loss;
 };
@@ -149,9 +152,29 @@ enum block_verdict log_block(struct log *log, uint64_t id, uint64_t upto, struct
  * (<= head); of a gap, from its beginning to `id`. */
 enum block_verdict log_block_back(struct log *log, uint64_t id, struct block *block);
 
-/* Asks for the segment of a BLOCK_COLD. When it can be read `wake` is rung: look again then.
- * Thread: any, inside the section. */
+/*
+ * Asks for the segment of a BLOCK_COLD. When it can be read, or is known to be damaged or gone,
+ * log_warmed() changes and `wake` is rung: look again then. (It may have become cold again: ask
+ * again.) Thread: any, inside the section.
+ */
 void log_want(struct log *log, const struct block *block);
+/*
+ * Changes whenever a segment that was asked for need not be waited for any more. To be taken before
+ * the look at the log that finds it cold, so that no change is missed. Thread: any.
+ */
+uint64_t log_warmed(const struct log *log);
+
+/*
+ * What the block is of can't be read (EFAULT of a system call): all of its segment is a gap from here
+ * on. Thread: any, inside the section.
+ */
+void log_damage(struct log *log, const struct block *block);
+/* Whether that has been found out since the block was: what has been read of it may be anything. To
+ * be asked behind the reading. Thread: any, inside the section. */
+static inline bool block_is_damaged(const struct block *block)
+{
+	return segment_is_damaged(block->segment);
+}
 
 static inline const struct entry *block_entry(const struct block *block, uint32_t i)
 {
@@ -174,8 +197,8 @@ const char *block_topic(const struct block *block, uint32_t i);
 /*
  * The oldest kept id whose time is at least `time_us`; head + 1 when there is none. A search in
  * two steps of bisection: no need to do it piecemeal. Where the answer lies in a cold segment,
- * cold->segment is set (else NULL) and the answer is only that segment's first id: log_want() it and
- * ask again. `cold` may be NULL. Thread: any, inside a section.
+ * cold->segment is set (else NULL) and the answer is only that segment's first id: log_want() it
+ * and ask again. `cold` may be NULL. Thread: any, inside a section.
  */
 uint64_t log_find_time(struct log *log, uint64_t time_us, struct block *cold);
 

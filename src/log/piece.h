@@ -4,8 +4,8 @@
  *
  * Each part of the header and each slot of the index is looked at by itself, and what checks out is
  * known from then on, by its checksum and not by its surroundings. Where the header has gone the
- * entries stand in for it: the checksum says which id a frame has, the id says where the segment begins
- * and what the secret was. Nothing is changed.
+ * entries stand in for it: the checksum says which id a frame has, the id says where the segment
+ * begins and what the secret was. Nothing is changed.
  *
  * Functions return 0 or a negative errno. Thread: startup.
  */
@@ -90,8 +90,8 @@ int piece_peek(const struct store *store, struct piece *piece);
 bool piece_is_foreign(const struct piece *piece);
 
 /*
- * The header, its segment if it has one, and the faults of both. `key`: the log's. `is_live`: a psad may
- * be writing to it. That there is no file, or that it can't be opened, is no error.
+ * The header, its segment if it has one, and the faults of both. `key`: the log's. `is_live`: a
+ * psad may be writing to it. That there is no file, or that it can't be opened, is no error.
  */
 int piece_read_header(const struct store *store, uint64_t key, bool is_live, struct piece *piece);
 /* All the rest, of one that has a segment. */

@@ -246,7 +246,8 @@ static int judge_end(struct work *work, struct found *found)
 {
 	if (found->synced >= found->end && found->synced != 0)
 		return refuse_ids(work, found, found->end, found->synced);
-	/* After the machine's death anything may stand there; it is lost, as all that may be behind. */
+	/* After the machine's death anything may stand there; it is lost, as all that may be
+	 * behind. */
 	if (work->ending != ENDED_MACHINE && found->scan.is_cut)
 		return refuse_ids(work, found, found->end, found->end);
 	return 0;

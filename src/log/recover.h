@@ -8,9 +8,10 @@
  *     in good order           everything must be whole, up to the head that it wrote down
  *     its process died        (same boot, or a tmpfs) an entry is there or was never committed: the
  *                             latter becomes `void`. Anything else is damage.
- *     the machine died        what was known to be synced must be there. Of the rest what is missing
- *                             is `lost`, and so are all ids that may have been given out behind:
- *                             the log goes on in a new file, above the last file's id bound.
+ *     the machine died        what was known to be synced must be there. Of the rest what is
+ *                             missing is `lost`, and so are all ids that may have been given out
+ *                             behind: the log goes on in a new file, above the last file's id
+ *                             bound.
  *
  * Damage refuses the start, with a sentence that names file, ids and what can be done; nothing has
  * been changed by then. Otherwise the last segment is appended to again, and the spares behind it

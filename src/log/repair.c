@@ -343,9 +343,9 @@ static int write_log(struct repair *repair)
 }
 
 /*
- * The file `log` first: what it says decides what the rest means, so that whoever goes on from halfway
- * comes to the same. Then from the last file to the first: what says where ids go on is there
- * before that goes which it was found out from.
+ * The file `log` first: what it says decides what the rest means, so that whoever goes on from
+ * halfway comes to the same. Then from the last file to the first: what says where ids go on is
+ * there before that goes which it was found out from.
  */
 static int change_all(struct repair *repair)
 {

@@ -2,11 +2,11 @@
 /*
  * rewrite: another content in the place of a file, in one step.
  *
- * What is to be different is made so in a copy, which is synced and then gets the name: however this
- * is cut short, the name stands for the whole file as it was or as it is to be. Nothing that is there is
- * written to. What was there can be kept under a name of its own, <name>.damaged (or .2.damaged and
- * so on where that is taken): a second name of the same file, so that keeping costs neither time nor
- * room; a copy where the file system has no such thing.
+ * What is to be different is made so in a copy, which is synced and then gets the name: however
+ * this is cut short, the name stands for the whole file as it was or as it is to be. Nothing that
+ * is there is written to. What was there can be kept under a name of its own, <name>.damaged (or
+ * .2.damaged and so on where that is taken): a second name of the same file, so that keeping costs
+ * neither time nor room; a copy where the file system has no such thing.
  *
  * Functions return a negative errno when they fail, and leave what was there. Thread: startup.
  */

@@ -2,9 +2,9 @@
 /*
  * scan: what stands in a segment file that was being written when its run ended.
  *
- * Nothing in it is trusted but what proves itself: the whole index is looked at, since a hole of any
- * length (claims that were never committed, pages that never got to the disk) may lie before a good
- * entry. Nothing is changed. Thread: startup.
+ * Nothing in it is trusted but what proves itself: the whole index is looked at, since a hole of
+ * any length (claims that were never committed, pages that never got to the disk) may lie before a
+ * good entry. Nothing is changed. Thread: startup.
  */
 #ifndef PSAD_LOG_SCAN_H
 #define PSAD_LOG_SCAN_H

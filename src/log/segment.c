@@ -167,7 +167,8 @@ static uint64_t filter_bit(uint32_t probe)
 	return 1ULL << (probe % 64);
 }
 
-/* Where the filter is built: in memory, in the header; of a file that may become cold, beside it. */
+/* Where the filter is built: in memory, in the header; of a file that may become cold, beside
+ * it. */
 static uint64_t *filter_room(const struct segment *segment, char *map)
 {
 	return segment->is_durable ? malloc(FILTER_BITS / 8)
@@ -184,6 +185,9 @@ void segment_sum_up(struct segment *segment, uint32_t entries)
 	for (uint32_t i = 0; filter != NULL && i < entries; i++) {
 		const struct entry *entry = map_entry(map, segment->size, i);
 		uint32_t hash = entry->topic_hash;
+		/* What is lost may have had any topic: nobody is to pass it by unheard. */
+		if (entry_is_marker(entry) && entry->offset != LOSS_VOID)
+			memset(filter, 0xff, FILTER_BITS / 8);
 		if (entry_is_marker(entry))
 			continue;
 		filter[filter_word(hash)] |= filter_bit(hash);

@@ -22,8 +22,8 @@
  * A segment's memory is used again only after an epoch grace period; all that touch one are inside
  * an epoch section.
  *
- * A durable log's segments are files of this very layout (store.h has the header), mapped shared. Of
- * these the mapping may come and go while the segment stays: one that is sealed and on disk is
+ * A durable log's segments are files of this very layout (store.h has the header), mapped shared.
+ * Of these the mapping may come and go while the segment stays: one that is sealed and on disk is
  * "cold" when it has none. Whoever looks inside loads `map` once and uses what it got to the end of
  * its section. Each entry of a durable log has a checksum; a *marker* is an entry of size 0 that
  * stands, in a file, for an id under which nothing can be read.
@@ -39,8 +39,9 @@
 #include "log/epoch.h"
 
 /*
- * The header's upper half is a Bloom filter of the topic hashes, once the segment is sealed: with two
- * probes of 14 bits each it says "not here" of 19 topics in 20 where the segment has 2,000 of them.
+ * The header's upper half is a Bloom filter of the topic hashes, once the segment is sealed: with
+ * two probes of 14 bits each it says "not here" of 19 topics in 20 where the segment has 2,000 of
+ * them.
  */
 enum { FILTER_OFFSET = 2048, FILTER_BITS = 8 * 2048 };
 enum { SEGMENT_HEADER_SIZE = 4096, SEGMENT_SIZE_MIN = 64 << 10, SEGMENT_SIZE_MAX = 1 << 30 };
@@ -111,10 +112,13 @@ struct segment {
 	const uint64_t *filter; /* NULL: there was no memory for it, so anything may match */
 	uint64_t first_time_us, last_time_us;
 
-	/* When it was last read, in log.tick's; relaxed, it only helps to choose what to unmap. */
+	/* When it was last read, in log.tick's, 0: not since it was warmed; relaxed, it only helps
+	 * to choose what to unmap. */
 	uint32_t used_tick;
-	/* Somebody reads on here; relaxed, the kick behind it orders it. The warmer resets it. */
+	/* [O24] warmer_want: exchange, which acquires; dismiss_first: release, when it is off the
+	 * list. Somebody has asked for it. */
 	uint32_t is_wanted;
+	struct segment *next_wanted; /* whose it is says is_wanted */
 
 	/* Hot: every claim. [O4] claim: acquire and release; seal: the same; readers: acquire,
 	 * before they trust that an index slot is one. */
@@ -136,7 +140,8 @@ struct segment {
 		int fd; /* the syncer's, -1 when the segment is stored */
 		/* [O17] syncer: release, when it is sealed and synced for good; others: acquire. */
 		uint32_t is_stored;
-		/* [O18] keeper: release, before it unlinks the file; others: acquire, when they miss it. */
+		/* [O18] keeper: release, before it unlinks the file; others: acquire, when they
+		 * miss it. */
 		uint32_t is_retired;
 		uint64_t synced; /* the syncer's: ids up to here are on disk */
 	} file;
@@ -292,8 +297,8 @@ static inline bool segment_is_committed(const struct segment *segment, uint64_t 
 }
 
 /*
- * The checksum of a durable log's entry: of all its fields, its id and its frame (n bytes, none of a
- * marker).
+ * The checksum of a durable log's entry: of all its fields, its id and its frame (n bytes, none of
+ * a marker).
  */
 uint32_t entry_checksum(const struct entry *entry, uint64_t id, const char *frame, uint64_t key);
 
@@ -301,7 +306,8 @@ static inline bool entry_is_marker(const struct entry *entry)
 {
 	return entry->size == 0;
 }
-/* Turns the slot of `id` into a marker; `time_us`: of the message before. Thread: whoever recovers. */
+/* Turns the slot of `id` into a marker; `time_us`: of the message before. Thread: whoever
+ * recovers. */
 void entry_mark(struct entry *entry, uint64_t id, uint64_t time_us, enum loss loss,
                 const struct segment *segment);
 

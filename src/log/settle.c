@@ -116,7 +116,8 @@ static int settle_written(struct work *work, struct found *found)
 		work->newest_us = entry_time_us(map_entry(map, segment->size, entries - 1));
 	if (publish_gaps(found) != 0)
 		return recover_fail(work, "log: no memory to open it");
-	/* What was known to be on disk still is; after the machine's death it all is, or was never. */
+	/* What was known to be on disk still is; after the machine's death it all is, or was
+	 * never. */
 	segment->file.synced = found->synced;
 	if (work->ending != ENDED_MACHINE && work->options->sync != LOG_SYNC_ALWAYS)
 		return 0;
@@ -185,8 +186,8 @@ static bool is_to_be_replaced(const struct work *work)
 	       (last->loss == LOSS_LOST || last[-1].end == last->base);
 }
 
-/* Makes the file that the log goes on in, as number `nth` of ours. */
-static struct segment *make_tail(struct work *work, size_t nth)
+/* Makes the file that the log goes on in, as number `nth` of ours. NULL: *error. */
+static struct segment *make_tail(struct work *work, size_t nth, int *error)
 {
 	bool is_lost = work->ending == ENDED_MACHINE;
 	uint64_t before = is_lost          ? work->id_bound
@@ -203,11 +204,10 @@ static struct segment *make_tail(struct work *work, size_t nth)
 	                                 : work->end,
 		.loss = is_lost ? LOSS_LOST : LOSS_NONE,
 	};
-	int error = 0;
-	struct segment *segment = store_make_segment(work->store, &plan, &error);
+	struct segment *segment = store_make_segment(work->store, &plan, error);
 	if (segment == NULL) {
 		recover_fail(work, "%020" PRIu64 ".seg: can't be made: %s", plan.number,
-		             strerror(-error));
+		             strerror(-*error));
 		return NULL;
 	}
 	atomic64_store_release(&segment->base, plan.base); /* [O2] */
@@ -242,7 +242,8 @@ static int take_spare(struct work *work, struct found *spare)
 	return 0;
 }
 
-/* Spares from `nth` on are linked behind as long as they fit, and the rest is removed, last first. */
+/* Spares from `nth` on are linked behind as long as they fit, and the rest is removed, last
+ * first. */
 static int keep_spares(struct work *work, size_t nth)
 {
 	size_t kept = nth;
@@ -263,6 +264,26 @@ static int keep_spares(struct work *work, size_t nth)
 			                    work->found[i].segment->file.number, strerror(-error));
 	}
 	return 0;
+}
+
+/*
+ * The log goes on in a new file. On a full disk it does not: the last segment, which takes no more, is
+ * the tail until the keeper finds room, and what is there can be read. Not after the machine's death:
+ * only a new file says above which ids the log goes on.
+ */
+static int begin_file(struct work *work, size_t tail)
+{
+	int error = 0;
+	struct found made = {.segment = make_tail(work, tail, &error)};
+
+	if (made.segment != NULL) {
+		add(work, &made);
+		return keep_spares(work, tail + 1);
+	}
+	if ((error != -ENOSPC && error != -EDQUOT) || tail == 0 || work->ending == ENDED_MACHINE)
+		return -1;
+	work->out->tail = tail - 1;
+	return keep_spares(work, tail);
 }
 
 /* Builds the chain: what is there, the tail, the spares. */
@@ -291,10 +312,7 @@ static int go_on(struct work *work)
 			return -1;
 		add(work, &work->found[tail]);
 	} else {
-		struct found made = {.segment = make_tail(work, tail)};
-		if (made.segment == NULL)
-			return -1;
-		add(work, &made);
+		return begin_file(work, tail);
 	}
 	return keep_spares(work, tail + 1);
 }

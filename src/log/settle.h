@@ -2,10 +2,10 @@
 /*
  * settle: the second half of a recovery, and what both halves share; recover.c alone uses it.
  *
- * Everything has been read and judged by then. Here it is written down (markers, gaps, copies of files
- * that a sync has failed for), the file that the log goes on in is found or made, and the file `log`
- * says that a run has begun. Whatever is cut short here is done again, with the same result, by the
- * next start.
+ * Everything has been read and judged by then. Here it is written down (markers, gaps, copies of
+ * files that a sync has failed for), the file that the log goes on in is found or made, and the
+ * file `log` says that a run has begun. Whatever is cut short here is done again, with the same
+ * result, by the next start.
  */
 #ifndef PSAD_LOG_SETTLE_H
 #define PSAD_LOG_SETTLE_H

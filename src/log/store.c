@@ -336,27 +336,39 @@ static int put_in_place(struct store *store, const char *from, const char *to)
 	return sync_dir(store);
 }
 
-int store_write_log(struct store *store, const struct store_log *log)
+/* Writes a text to a file, from its beginning on, and syncs it. */
+static int write_text(struct store *store, const char *name, int flags, const char *text, size_t n)
 {
-	static const char temporary[] = "log.tmp";
-	char text[CHARTER_MAX];
-	size_t n = charter_print(log, text);
 	int error = 0;
-
-	int fd = openat(store->dir_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-	                FILE_MODE);
+	int fd = openat(store->dir_fd, name, O_WRONLY | O_CLOEXEC | flags, FILE_MODE);
 	if (fd < 0)
 		return -errno;
 	ssize_t written = write(fd, text, n);
 	if (written != (ssize_t)n)
 		error = written < 0 ? -errno : -ENOSPC;
-	else if (fdatasync(fd) != 0)
+	else if (ftruncate(fd, (off_t)n) != 0 || fdatasync(fd) != 0)
 		error = -errno;
 	close(fd);
+	return error;
+}
+
+enum { SECTOR = 512 };
+
+int store_write_log(struct store *store, const struct store_log *log)
+{
+	static const char temporary[] = "log.tmp";
+	char text[CHARTER_MAX];
+	size_t n = charter_print(log, text);
+	int error = write_text(store, temporary, O_CREAT | O_TRUNC, text, n);
+
 	if (error == 0)
 		error = put_in_place(store, temporary, log_name);
-	if (error != 0)
-		(void)unlinkat(store->dir_fd, temporary, 0);
+	if (error == 0)
+		return 0;
+	(void)unlinkat(store->dir_fd, temporary, 0);
+	/* On a full disk the file itself has room: it is less than a sector, which is written whole. */
+	if ((error == -ENOSPC || error == -EDQUOT) && n <= SECTOR)
+		error = write_text(store, log_name, 0, text, n);
 	return error;
 }
 

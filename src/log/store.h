@@ -11,10 +11,10 @@
  * Other files are none of our business. A segment file has exactly its segment's size, all of it
  * allocated, and the layout of segment.h, with the header of header.h.
  *
- * A file is made under another name, allocated, given its header, synced, renamed, and the directory
- * synced: a name that ends in .seg always stands for a whole file. Nothing is ever truncated or used
- * for another life, and a file's room is there before anything is appended to it, so that
- * appending meets a full disk here and nowhere else.
+ * A file is made under another name, allocated, given its header, synced, renamed, and the
+ * directory synced: a name that ends in .seg always stands for a whole file. Nothing is ever
+ * truncated or used for another life, and a file's room is there before anything is appended to it,
+ * so that appending meets a full disk here and nowhere else.
  *
  * Functions return 0 or a negative errno; those with an `error` write a whole sentence there, which
  * names the file, and return -1.
@@ -42,8 +42,8 @@ struct store;
  */
 struct store *store_open(const char *dir, char *error, size_t error_size);
 /*
- * A look into a directory that is there, without its lock: for reading alone, whoever has it meanwhile.
- * Nothing is made or removed. NULL: `error` says why. Thread: any.
+ * A look into a directory that is there, without its lock: for reading alone, whoever has it
+ * meanwhile. Nothing is made or removed. NULL: `error` says why. Thread: any.
  */
 struct store *store_look(const char *dir, char *error, size_t error_size);
 /* The process that has the lock, when it is another one; 0: none. Thread: any. */
@@ -60,9 +60,9 @@ const char *store_boot(const struct store *store);
 bool store_is_in_memory(const struct store *store);
 
 /*
- * Whether the pages of new files are made ready to be written, so that appending never faults. Each sync
- * makes them read-only again, and the first one writes them all out, zeros as they are: so not where
- * syncs are frequent. Thread: startup.
+ * Whether the pages of new files are made ready to be written, so that appending never faults. Each
+ * sync makes them read-only again, and the first one writes them all out, zeros as they are: so not
+ * where syncs are frequent. Thread: startup.
  */
 void store_set_populate(struct store *store, bool writes);
 
@@ -105,14 +105,14 @@ struct segment *store_make_segment(struct store *store, const struct store_plan 
 struct segment *store_open_segment(struct store *store, uint64_t number,
                                    struct segment_header *header, char *error, size_t error_size);
 
-/* A segment of a file with this header: nothing opened, mapped or set that is not in there. NULL: no
- * memory. Thread: startup. */
+/* A segment of a file with this header: nothing opened, mapped or set that is not in there. NULL:
+ * no memory. Thread: startup. */
 struct segment *store_segment_of(const struct store *store, const struct header_constant *constant);
 
 /*
- * Maps a stored segment's file for reading: *map, watched for faults (fault.h). Nothing is published:
- * segment_verify() comes first. -ENOMEM and the like: try again later. -EBADMSG: the file is not the
- * one it was, or short; -ENOENT: it is gone (see segment_is_retired()).
+ * Maps a stored segment's file for reading: *map, watched for faults (fault.h). Nothing is
+ * published: segment_verify() comes first. -ENOMEM and the like: try again later. -EBADMSG: the
+ * file is not the one it was, or short; -ENOENT: it is gone (see segment_is_retired()).
  * Thread: the warmer, or startup.
  */
 int store_map_segment(struct store *store, struct segment *segment, char **map);

@@ -164,8 +164,8 @@ static uint64_t bound_behind(const struct survey *survey, size_t nth)
 }
 
 /*
- * The bound of a segment whose header does not say it: what the next one's allows, or as much as there
- * can be in it. Not sure where nothing tells with which id it begins.
+ * The bound of a segment whose header does not say it: what the next one's allows, or as much as
+ * there can be in it. Not sure where nothing tells with which id it begins.
  */
 static void find_bound(struct survey *survey, size_t nth)
 {
@@ -194,8 +194,8 @@ static bool is_on_disk(const struct survey *survey, const struct piece *piece)
 }
 
 /*
- * Beside a running psad the oldest files go meanwhile, one after the other: where one has gone, those
- * before it have, whatever was still seen of them.
+ * Beside a running psad the oldest files go meanwhile, one after the other: where one has gone,
+ * those before it have, whatever was still seen of them.
  */
 static void drop_retired(struct survey *survey)
 {

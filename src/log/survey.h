@@ -2,9 +2,9 @@
 /*
  * survey: what can still be told of the files of a directory, whatever has happened to them.
  *
- * Where recover.h refuses, this goes on: each file is looked at by itself (piece.h), and what is known of
- * one by no more than its place is found out from its neighbours. Nothing is changed. What it all
- * means is assess.h's to say.
+ * Where recover.h refuses, this goes on: each file is looked at by itself (piece.h), and what is
+ * known of one by no more than its place is found out from its neighbours. Nothing is changed. What
+ * it all means is assess.h's to say.
  */
 #ifndef PSAD_LOG_SURVEY_H
 #define PSAD_LOG_SURVEY_H
@@ -26,8 +26,8 @@ struct survey {
 };
 
 /*
- * Reads all of the directory. -1: it is none of a log, or nothing can be told or is to be done (of a
- * log of another format), and `error` is a sentence; the survey is empty then. Thread: startup.
+ * Reads all of the directory. -1: it is none of a log, or nothing can be told or is to be done (of
+ * a log of another format), and `error` is a sentence; the survey is empty then. Thread: startup.
  */
 int survey_read(struct survey *survey, struct store *store, char *error, size_t error_size);
 void survey_free(struct survey *survey);

@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "log/chain.h"
 #include "log/store.h"
+#include "log/warmer.h"
 
 enum { TICK_MS = 1000, JOBS_MAX = 16 };
 
@@ -30,6 +31,7 @@ struct syncer {
 	uint32_t is_stopping;
 	uint64_t interval_us;
 	uint64_t last_sync_us, last_watch_us;
+	bool has_said; /* why the log has failed */
 };
 
 /* A segment to be synced, held. */
@@ -46,8 +48,9 @@ static void fail(struct syncer *syncer, struct segment *segment, const char *wha
 	struct log *log = syncer->log;
 	char name[STORE_NAME_MAX];
 
-	if (log_has_failed(log))
+	if (syncer->has_said)
 		return;
+	syncer->has_said = true;
 	store_name(segment->file.number, name);
 	diag(DIAG_ERROR,
 	     "%s/%s: %s: nothing more is taken until a restart; what is there can still be read",
@@ -143,6 +146,7 @@ static int seal(struct syncer *syncer, struct segment *segment)
 		return -1;
 	store_close_file(segment);
 	atomic32_store_release(&segment->file.is_stored, 1); /* [O17] */
+	warmer_kick(syncer->log->warmer);                    /* there may be too many mapped now */
 	return 0;
 }
 
@@ -244,8 +248,11 @@ static void *run(void *context)
 	pthread_setname_np(pthread_self(), "psad-syncer");
 	while (!is_stopping(syncer)) {
 		sleep_until_kicked(syncer);
-		if (log_has_failed(syncer->log))
+		if (log_has_failed(syncer->log)) {
+			if (!syncer->has_said) /* a publisher has found out */
+				watch(syncer);
 			continue;
+		}
 		if (clock_mono_us() - syncer->last_watch_us >= TICK_MS * 1000) {
 			watch(syncer);
 			syncer->last_watch_us = clock_mono_us();

@@ -2,10 +2,10 @@
 /*
  * syncer: the thread that brings a durable log to the disk.
  *
- * It takes the committed prefix, syncs the files that hold what is new of it, and raises log.synced:
- * all that was committed during one sync shares the next. How often is enum log_sync's to say. A
- * segment that is sealed, committed and summed up is synced in every mode, then its header is sealed
- * and synced too, and its file closed: "stored".
+ * It takes the committed prefix, syncs the files that hold what is new of it, and raises
+ * log.synced: all that was committed during one sync shares the next. How often is enum log_sync's
+ * to say. A segment that is sealed, committed and summed up is synced in every mode, then its
+ * header is sealed and synced too, and its file closed: "stored".
  *
  * The first sync that fails ends appending for good: after it nobody knows what is on the disk, and
  * a second one would only say that there is nothing left to write. The file is marked, so that the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verdict: what becomes of a piece and of each slot of it, once it is known which ids it has and how the
- * run before ended. Thread: any.
+ * verdict: what becomes of a piece and of each slot of it, once it is known which ids it has and
+ * how the run before ended. Thread: any.
  */
 #ifndef PSAD_LOG_VERDICT_H
 #define PSAD_LOG_VERDICT_H

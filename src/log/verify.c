@@ -63,7 +63,8 @@ enum slot verify_slot(const struct segment *segment, char *map, uint32_t i, uint
 	*id = 0;
 	if (commit == 0)
 		return SLOT_EMPTY;
-	/* Whoever can't know the secret hits this range by no accident: nothing is hashed in vain. */
+	/* Whoever can't know the secret hits this range by no accident: nothing is hashed in
+	 * vain. */
 	if (found <= i || found > segment->file.id_bound)
 		return SLOT_BAD;
 	enum slot slot = verify_slot_as(segment, map, i, found);

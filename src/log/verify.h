@@ -2,8 +2,8 @@
 /*
  * verify: whether what stands in a segment's file is what was once appended.
  *
- * Nothing of a file of a former run is trusted before it went through here: bounds, the frame's text
- * and the checksum of each entry. Thread: any, on a mapping that is not published yet.
+ * Nothing of a file of a former run is trusted before it went through here: bounds, the frame's
+ * text and the checksum of each entry. Thread: any, on a mapping that is not published yet.
  */
 #ifndef PSAD_LOG_VERIFY_H
 #define PSAD_LOG_VERIFY_H

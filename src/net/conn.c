@@ -10,13 +10,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "base/clock.h"
 #include "net/intake.h"
+#include "net/outlet.h"
 #include "net/session.h"
 
 enum {
@@ -45,7 +45,7 @@ static void stop_waiting_to_write(struct conn *conn)
 	conn->is_writing = false;
 }
 
-static void wait_to_write(struct conn *conn)
+void conn_wait_to_write(struct conn *conn)
 {
 	if (!conn->is_writing && event_add(&conn->write_event, NULL) == 0)
 		conn->is_writing = true;
@@ -108,6 +108,8 @@ void conn_kill(struct conn *conn)
 		TAILQ_REMOVE(&worker->unsettled, conn, unsettled);
 	if (conn->is_starved)
 		TAILQ_REMOVE(&worker->starved, conn, starved);
+	if (conn->is_cold)
+		TAILQ_REMOVE(&worker->cold, conn, cold);
 	if (!conn->is_swept && worker->phase >= PHASE_STOPPING)
 		worker->unswept--;
 	intake_drop(conn);
@@ -213,151 +215,12 @@ void conn_starve(struct conn *conn)
 	conn->is_starved = true;
 }
 
-/* ---- output ---- */
-
-/* The one door for socket output. Bytes written, 0 when the socket is full, negative errno. */
-static ssize_t write_socket(struct conn *conn, const struct iovec *iov, int count)
+void conn_wait_until_warm(struct conn *conn)
 {
-	for (;;) {
-		ssize_t n = writev(conn->fd, iov, count);
-		if (n >= 0)
-			return n;
-		if (errno == EAGAIN || errno == EWOULDBLOCK)
-			return 0;
-		/* No memory in the kernel is no reason to lose a peer: it is as if it was full. */
-		if (errno == ENOBUFS || errno == ENOMEM)
-			return 0;
-		if (errno != EINTR)
-			return -errno;
-	}
+	if (!conn->is_cold)
+		TAILQ_INSERT_TAIL(&conn->worker->cold, conn, cold);
+	conn->is_cold = true;
 }
-
-enum flush_verdict { FLUSH_DONE, FLUSH_BLOCKED, FLUSH_LOST, FLUSH_CUT };
-
-/* Sends what has to go before the next message. Inside a section where the rest is in the log. */
-static enum flush_verdict flush_once(struct conn *conn)
-{
-	struct output *output = &conn->output;
-	struct iovec iov[2];
-	int count = 0;
-	size_t rest_size = 0, ready = output_ready(output);
-
-	if (output->rest != NULL)
-		iov[count++] = (struct iovec){.iov_base = output->rest + output->rest_sent,
-		                              .iov_len = output->rest_size - output->rest_sent};
-	else if (output->rest_id != 0 && !fanout_find_rest(conn->worker->fanout, output->rest_id,
-	                                                   output->rest_from, &iov[count++]))
-		return FLUSH_CUT; /* retention has taken what was begun */
-	if (count > 0)
-		rest_size = iov[0].iov_len;
-	if (ready > 0)
-		iov[count++] =
-			(struct iovec){.iov_base = buf_begin(&output->answers), .iov_len = ready};
-	if (count == 0)
-		return FLUSH_DONE;
-	ssize_t n = write_socket(conn, iov, count);
-	if (n < 0)
-		return FLUSH_LOST;
-	output_sent(output, rest_size, (size_t)n);
-	/* What is left of a rest in the log is kept from here on where it is small enough. */
-	if (output->rest_id != 0 &&
-	    output_keep_rest(output, (const char *)iov[0].iov_base + n, rest_size - (size_t)n) != 0)
-		return FLUSH_LOST;
-	return (size_t)n == rest_size + ready ? FLUSH_DONE : FLUSH_BLOCKED;
-}
-
-static enum flush_verdict flush(struct conn *conn)
-{
-	struct epoch_thread *epoch = &conn->worker->epoch;
-	bool is_reference = conn->output.rest_id != 0;
-
-	if (is_reference)
-		epoch_enter(epoch);
-	enum flush_verdict verdict = flush_once(conn);
-	if (is_reference)
-		epoch_leave(epoch);
-	if (verdict == FLUSH_BLOCKED)
-		wait_to_write(conn);
-	return verdict;
-}
-
-/* ---- upcalls of the fan-out; see struct fanout_calls ---- */
-
-static struct conn *conn_of(struct follower *follower)
-{
-	return (struct conn *)(void *)((char *)follower - offsetof(struct conn, follower));
-}
-
-static ssize_t write_messages(struct follower *follower, const struct iovec *iov, int count,
-                              size_t size)
-{
-	struct conn *conn = conn_of(follower);
-
-	if (!output_is_clear(&conn->output)) {
-		switch (flush(conn)) {
-		case FLUSH_DONE:
-			break;
-		case FLUSH_BLOCKED:
-			return 0;
-		case FLUSH_CUT:
-			atomic64_count(&conn->worker->counters.cut_total, 1);
-			return -ENODATA;
-		case FLUSH_LOST:
-			return -ECONNRESET;
-		}
-	}
-	ssize_t n = write_socket(conn, iov, count);
-	if (n >= 0 && (size_t)n < size)
-		wait_to_write(conn);
-	return n;
-}
-
-static int owe_rest(struct follower *follower, uint64_t id, uint32_t from, const char *rest,
-                    uint32_t n)
-{
-	return output_owe(&conn_of(follower)->output, id, from, rest, n);
-}
-
-static int say_gap(struct follower *follower, uint64_t from, uint64_t to, enum gap_reason reason)
-{
-	char text[64];
-	int n = snprintf(text, sizeof text, "GAP %llu %llu %s\n", (unsigned long long)from,
-	                 (unsigned long long)to, gap_word(reason));
-	struct conn *conn = conn_of(follower);
-	worker_make_ready(conn->worker, conn);
-	/* Before what is held: the messages behind the gap do not wait for that. */
-	return output_insert(&conn->output, text, (size_t)n);
-}
-
-static void note_found(struct follower *follower)
-{
-	struct conn *conn = conn_of(follower);
-	conn->has_found = true;
-	worker_make_ready(conn->worker, conn);
-}
-
-static void note_arrived(struct follower *follower)
-{
-	struct conn *conn = conn_of(follower);
-	conn->has_arrived = true;
-	worker_make_ready(conn->worker, conn);
-}
-
-static void note_lost(struct follower *follower)
-{
-	struct conn *conn = conn_of(follower);
-	conn->is_lost = true;
-	worker_make_ready(conn->worker, conn);
-}
-
-const struct fanout_calls conn_fanout_calls = {
-	.write = write_messages,
-	.owe = owe_rest,
-	.gap = say_gap,
-	.found = note_found,
-	.arrived = note_arrived,
-	.lost = note_lost,
-};
 
 /* ---- input ---- */
 
@@ -387,6 +250,7 @@ static size_t read_some(struct conn *conn)
 		see_end(conn);
 		return 0;
 	}
+	conn->worker->turn_read += (size_t)n;
 	conn->sweep_left -= conn->sweep_left < (size_t)n ? conn->sweep_left : (size_t)n;
 	if (place == conn->worker->scratch) {
 		intake_take(conn, place, (size_t)n);
@@ -421,8 +285,12 @@ static void on_readable(int fd, short what, void *context)
 	/* What is left in the socket is there at the next turn. */
 	if (worker->read_end_us == 0)
 		worker->read_end_us = clock_mono_us() + TURN_READ_US;
-	while (wants_input(conn) && taken < CONN_READ_BYTES && worker->read_left > 0 &&
+	/* Where the round's allowance is used up by some, others still get a word in. */
+	size_t most = worker->read_left > 0 ? CONN_READ_BYTES : 1;
+	while (wants_input(conn) && taken < most &&
 	       (conn->state == CONN_LINGERING || clock_mono_us() < worker->read_end_us)) {
+		if (worker->read_left == 0)
+			worker->scratch_size = READ_BYTES_SHORT;
 		size_t n = read_some(conn);
 		taken += n;
 		worker->read_left -= worker->read_left < n ? worker->read_left : n;
@@ -504,7 +372,7 @@ static bool drive_once(struct conn *conn)
 		return false;
 	if (conn->state != CONN_OPEN)
 		intake_drop(conn);
-	switch (flush(conn)) {
+	switch (outlet_flush(conn)) {
 	case FLUSH_LOST:
 		conn_kill(conn);
 		return false;
@@ -512,6 +380,7 @@ static bool drive_once(struct conn *conn)
 		conn_cut(conn);
 		return false;
 	case FLUSH_BLOCKED:
+	case FLUSH_COLD:
 		return conn->state != state;
 	case FLUSH_DONE:
 		break;

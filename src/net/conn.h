@@ -40,6 +40,7 @@ enum stall {
 	STALL_SEGMENT, /* there is no room in the log for a moment */
 	STALL_REPLAY,  /* READ is being answered, or a start is being sought */
 	STALL_TURN,    /* it has had its share of this turn */
+	STALL_COLD,    /* what says where to begin has to be brought into memory */
 };
 
 /* What the follower is used for. */
@@ -95,14 +96,14 @@ struct conn {
 
 	struct output output;
 
-	bool is_counted, is_writing, is_queued, is_held, is_starved;
+	bool is_counted, is_writing, is_queued, is_held, is_starved, is_cold;
 	struct peer_key peer;
 	enum timer_kind timer;
 	uint32_t executed;   /* commands executed or refused, to tell one body from the next */
 	uint32_t timer_mark; /* `executed` when the timer was looked at last */
 	uint64_t timer_start_ms;
 	uint64_t stalled_turn; /* STALL_TURN: the turn in which it was stalled */
-	TAILQ_ENTRY(conn) all, ready, unsettled, starved, timed;
+	TAILQ_ENTRY(conn) all, ready, unsettled, starved, cold, timed;
 	struct event read_event, write_event;
 };
 
@@ -129,6 +130,11 @@ void conn_refuse_held(struct conn *conn);
 /* Commands wait, for a segment: the worker tries again when the log has changed. */
 void conn_starve(struct conn *conn);
 
+/* Driven again when the socket takes bytes. */
+void conn_wait_to_write(struct conn *conn);
+/* Driven again when something has been brought into memory. */
+void conn_wait_until_warm(struct conn *conn);
+
 /* No more commands; when all that is owed has been said, "BYE <reason> <position>" where
  * says_bye, and the close. */
 void conn_finish(struct conn *conn, bool says_bye, enum bye_reason bye);
@@ -143,7 +149,5 @@ void conn_cut(struct conn *conn);
 void conn_expire(struct conn *conn);
 /* The worker's phase has changed. */
 void conn_change_phase(struct conn *conn);
-
-extern const struct fanout_calls conn_fanout_calls;
 
 #endif

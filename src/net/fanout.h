@@ -15,8 +15,14 @@
  *       |                    |    v                 |
  *       +----- leave ------ BLOCKED <---------------+
  *
+ * A follower that is behind and comes to a segment that is not in memory (log.h, BLOCK_COLD) asks
+ * for it and is COLD until something has been warmed: it costs nothing meanwhile, and the worker
+ * sleeps on the log. What its set can't match is passed by without being brought into memory.
+ *
+ *       BEHIND ----> COLD ----> BEHIND
+ *
  * Nothing is allocated, locked or formatted for a follower or a delivery. Nothing pins a segment: a
- * position that retention has passed becomes a gap.
+ * position that retention has passed becomes a gap, and so does what can't be read.
  *
  * Thread: the owner worker, all of it.
  */
@@ -38,6 +44,7 @@ enum follower_state {
 	FOLLOWER_LIVE,    /* in its set; its position is the walk's */
 	FOLLOWER_BEHIND,  /* has a position of its own and can go on */
 	FOLLOWER_BLOCKED, /* has a position of its own and waits for its owner */
+	FOLLOWER_COLD,    /* has a position of its own and waits for the log */
 };
 
 #define FOLLOW_FOREVER UINT64_MAX
@@ -50,8 +57,10 @@ struct follower {
 	uint64_t end;             /* last id to deliver, or FOLLOW_FOREVER */
 	uint64_t limit;           /* messages still to be delivered at most; needs an `end` */
 	uint64_t seek;            /* LAST: matches still to be found, going back from position */
-	bool is_quiet;            /* until its first message, what retention takes is no gap */
-	bool is_lagging;          /* fanout's: counted as such */
+	/* Until its first message, what retention takes is no gap: it asked for what is kept. What
+	 * is kept and can't be read is one: it lies behind the start. */
+	bool is_quiet;
+	bool is_lagging; /* fanout's: counted as such */
 	TAILQ_ENTRY(follower) link;
 };
 
@@ -59,7 +68,8 @@ struct follower {
 struct fanout_calls {
 	/*
 	 * Writes `size` log bytes. Returns how many went (0 when the socket is full or other bytes have
-	 * to go first), or a negative errno when the connection is lost.
+	 * to go first), or a negative errno when the connection is lost; but -EFAULT: the bytes
+	 * can't be read, and none went.
 	 */
 	ssize_t (*write)(struct follower *follower, const struct iovec *iov, int count,
 	                 size_t size);
@@ -69,13 +79,15 @@ struct fanout_calls {
 	 */
 	int (*owe)(struct follower *follower, uint64_t id, uint32_t from, const char *rest,
 	           uint32_t n);
-	/* No message from..to will come. Returns negative when it can't be said. */
+	/* No message from..to will come. 0; 1 when it was said, but nothing more can be now: the
+	 * follower becomes BLOCKED; negative when it can't be said. */
 	int (*gap)(struct follower *follower, uint64_t from, uint64_t to, enum gap_reason reason);
 	/* LAST: the start has been found; position is set. The follower is BLOCKED: resume it. */
 	void (*found)(struct follower *follower);
 	/* `end` or `limit` is reached; the follower is IDLE but keeps its set. */
 	void (*arrived)(struct follower *follower);
-	/* write, owe or gap failed; the follower is IDLE but keeps its set. */
+	/* write, owe or gap failed, or what was sent can't be finished or trusted (the segment has
+	 * turned out to be damaged meanwhile); the follower is IDLE but keeps its set. */
 	void (*lost)(struct follower *follower);
 };
 
@@ -114,17 +126,43 @@ uint64_t fanout_position(const struct fanout *fanout, const struct follower *fol
 /*
  * Works for about a millisecond: the pass under way, new blocks, those that are behind. Returns
  * whether there is more to do at once. Outside a section (enters its own).
+ *
+ * `has_more`: publishers are delivering faster than they are read. Where writes are small (many
+ * topics, each with a follower of its own) the next pass then waits for more to write, at most for
+ * as long as the last one took: under load batches grow, and nobody waits twice as long as it must.
  */
-bool fanout_step(struct fanout *fanout);
+bool fanout_step(struct fanout *fanout, bool has_more);
 /* One follower that is behind goes as far as it can within a budget; for commands that want it at
  * the head. Outside a section. */
 void fanout_advance(struct fanout *fanout, struct follower *follower);
 
-/* True when new messages concern us: the worker then parks on the log. */
+enum fanout_round {
+	ROUND_UNDER_WAY,        /* somebody has not had its turn yet */
+	ROUND_DONE_SOME_BEHIND, /* and those that are behind may go on at once */
+	ROUND_DONE,
+};
+/*
+ * A round is over when the walk has come to where the head was when it began, and each follower that
+ * was behind then has had its budget. Who publishes faster than that is to be read no faster.
+ */
+enum fanout_round fanout_round(struct fanout *fanout);
+
+/* True when new messages or warmed segments concern us: the worker then parks on the log. */
 bool fanout_is_following(const struct fanout *fanout);
 
-/* For the log bytes behind owe(): the rest of message `id` from byte `from` on. False: retention
- * has taken it. Inside a section, valid as long. */
-bool fanout_find_rest(struct fanout *fanout, uint64_t id, uint32_t from, struct iovec *rest);
+enum rest_verdict {
+	REST_HERE,
+	REST_COLD, /* it has been asked for: try again when log_warmed() has changed */
+	REST_GONE, /* retention has taken it, or it can't be read */
+};
+struct rest {
+	struct iovec bytes;
+	struct block
+		block; /* that they are of: to be asked behind the reading whether it is damaged */
+};
+/* For the log bytes behind owe(): the rest of message `id` from byte `from` on. Inside a section,
+ * valid as long. */
+enum rest_verdict fanout_find_rest(struct fanout *fanout, uint64_t id, uint32_t from,
+                                   struct rest *rest);
 
 #endif

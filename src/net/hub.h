@@ -24,6 +24,11 @@ struct limits {
 	uint64_t put_timeout_ms;
 	uint64_t idle_timeout_ms; /* 0: never */
 	uint64_t version;         /* grows with each change */
+	/*
+	 * Bytes that a worker reads from publishers until its followers have had their round: batches
+	 * grow to this under load, and nobody publishes faster than followers can be written to.
+	 */
+	uint64_t round_bytes;
 };
 
 static inline uint64_t limit_get(const uint64_t *limit)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "log/frame.h"
 #include "wire/command.h"
 #include "wire/matcher.h"
 #include "wire/pattern.h"
@@ -17,13 +18,23 @@ struct interest_member {
 	struct interest_pattern *pattern;
 	struct interest_set *set;
 	LIST_ENTRY(interest_member) of_pattern;
+	struct interest_member *next_active; /* in the set's list */
 };
+
+/* Neighbouring entries that match a pattern. */
+struct run {
+	uint32_t first, count;
+	uint32_t before; /* an earlier one's place in interest->runs, or RUN_NONE */
+};
+
+enum { RUNS_MIN = 256, RUNS_MAX = 64 << 10, RUN_NONE = UINT32_MAX };
 
 struct interest_pattern {
 	size_t uses; /* sets and commands under way that hold it */
 	LIST_HEAD(, interest_member) members;
-	uint64_t stamp; /* the question that `bits` answers, or that the pattern is marked for */
-	struct bits bits;
+	uint64_t stamp;  /* the question that `last` answers, or that the pattern is marked for */
+	struct run last; /* the earlier ones are in interest->runs */
+	uint32_t bytes;  /* of the frames that matched */
 	struct interest_pattern *next_active;
 	uint32_t hash; /* of an exact pattern */
 	bool is_exact;
@@ -35,11 +46,16 @@ struct interest {
 	uint64_t hash_key;
 	struct matcher *matcher; /* of all patterns in use */
 	struct interest_set *sets;
-	uint64_t stamp; /* of the newest question */
-	/* The question being asked. */
+	uint64_t stamp;      /* of the newest question */
+	uint64_t set_number; /* of the newest set */
+	/* The question being asked, or asked last. */
 	struct interest_pattern *active;
-	uint32_t entry;
+	uint32_t active_count;
+	uint32_t entry, entry_size;
 	uint32_t hits;
+	bool is_full; /* a pattern has QUESTION_BYTES */
+	struct run *runs;
+	uint32_t run_count, run_room;
 };
 
 /* ---- bits ---- */
@@ -57,17 +73,28 @@ uint32_t bits_find(const struct bits *bits, bool value, uint32_t i, uint32_t n)
 	return n;
 }
 
-uint32_t bits_count(const struct bits *bits)
+static void bits_clear(struct bits *bits, uint32_t n)
 {
-	uint32_t count = 0;
-	for (size_t i = 0; i < BLOCK_ENTRIES / 64; i++)
-		count += (uint32_t)__builtin_popcountll(bits->word[i]);
-	return count;
+	memset(bits, 0, (n + 63) / 64 * sizeof bits->word[0]);
 }
 
 static void bits_set(struct bits *bits, uint32_t i)
 {
 	bits->word[i / 64] |= 1ULL << (i % 64);
+}
+
+static void bits_set_run(struct bits *bits, uint32_t first, uint32_t count)
+{
+	uint32_t end = first + count;
+
+	while (first < end) {
+		uint32_t next = (first / 64 + 1) * 64;
+		uint64_t word = ~0ULL << (first % 64);
+		if (next > end)
+			word &= ~0ULL >> (next - end);
+		bits->word[first / 64] |= word;
+		first = next;
+	}
 }
 
 /* ---- patterns ---- */
@@ -113,6 +140,9 @@ static void pattern_release(struct interest *interest, struct interest_pattern *
 
 /* ---- sets ---- */
 
+/* Nobody publishes to topics that begin with $, the only ones that it does not match. */
+static const struct slice everything = {.at = ">", .n = 1};
+
 static int compare_pointers(const void *a, const void *b)
 {
 	const uintptr_t left = (uintptr_t) * (void *const *)a,
@@ -135,6 +165,7 @@ static struct interest_set *set_hold(struct interest *interest, void *const *key
 	if (set == NULL)
 		return NULL;
 	set->uses = 1;
+	set->number = ++interest->set_number;
 	set->is_bare = key[0] != NULL;
 	set->count = count;
 	set->members = (struct interest_member *)(void *)(set + 1);
@@ -153,6 +184,7 @@ static struct interest_set *set_hold(struct interest *interest, void *const *key
 		member->pattern = key[i + 1];
 		member->pattern->uses++;
 		set->wildcards += !member->pattern->is_exact;
+		set->is_everything |= slice_equals(pattern_text(member->pattern), everything);
 		LIST_INSERT_HEAD(&member->pattern->members, member, of_pattern);
 	}
 	return set;
@@ -268,23 +300,33 @@ static struct slice topic_of(const struct block *block, uint32_t i)
 	                      .n = entry_topic_size(block_entry(block, i))};
 }
 
-/* matcher_find's hit: entry interest->entry matches this pattern. */
+/* matcher_find's hit: entry interest->entry matches this pattern. There is room for a run. */
 static void mark_entry(void *value, void *context)
 {
 	struct interest_pattern *pattern = value;
 	struct interest *interest = context;
+	struct run *last = &pattern->last;
 
+	interest->hits++;
 	if (pattern->stamp != interest->stamp) {
 		pattern->stamp = interest->stamp;
-		memset(&pattern->bits, 0, sizeof pattern->bits);
 		pattern->next_active = interest->active;
 		interest->active = pattern;
+		interest->active_count++;
+		pattern->bytes = 0;
+		*last = (struct run){.first = interest->entry, .before = RUN_NONE};
+	} else if (last->first + last->count != interest->entry) {
+		uint32_t place = interest->run_count++;
+		interest->runs[place] = *last;
+		*last = (struct run){.first = interest->entry, .before = place};
 	}
-	bits_set(&pattern->bits, interest->entry);
-	interest->hits++;
+	last->count++;
+	pattern->bytes += interest->entry_size;
+	if (pattern->bytes >= QUESTION_BYTES)
+		interest->is_full = true;
 }
 
-/* Adds what matched a pattern to the sets that hold it. */
+/* Tells the sets that hold a pattern that it has matched something. */
 static void spread(struct interest *interest, const struct interest_pattern *pattern,
                    struct interest_due_list *due)
 {
@@ -295,37 +337,81 @@ static void spread(struct interest *interest, const struct interest_pattern *pat
 			continue;
 		if (set->stamp != interest->stamp) {
 			set->stamp = interest->stamp;
-			set->bits = pattern->bits;
+			set->active = NULL;
 			set->is_due = true;
 			TAILQ_INSERT_TAIL(due, set, due);
-			continue;
 		}
-		for (size_t i = 0; i < BLOCK_ENTRIES / 64; i++)
-			set->bits.word[i] |= pattern->bits.word[i];
+		member->next_active = set->active;
+		set->active = member;
 	}
 }
 
-enum { ENTRIES_PER_LOOK = 16, HITS_PER_LOOK = 4096 }; /* between two looks at the clock */
+void interest_bits(const struct interest *interest, const struct interest_set *set, uint32_t n,
+                   struct bits *bits)
+{
+	const struct interest_member *member;
+
+	bits_clear(bits, n);
+	for (member = set->active; member != NULL; member = member->next_active) {
+		struct run run = member->pattern->last;
+		bits_set_run(bits, run.first, run.count);
+		while (run.before != RUN_NONE) {
+			run = interest->runs[run.before];
+			bits_set_run(bits, run.first, run.count);
+		}
+	}
+}
+
+/* Runs were too few for the last question: this one may have more. */
+static void widen(struct interest *interest)
+{
+	uint32_t room = interest->run_room * 2;
+	struct run *runs;
+
+	if (interest->run_count + interest->active_count <= interest->run_room || room > RUNS_MAX)
+		return;
+	runs = realloc(interest->runs, room * sizeof *runs);
+	if (runs == NULL)
+		return; /* shorter questions do as well */
+	interest->runs = runs;
+	interest->run_room = room;
+}
+
+/* The topic that will be looked at so many entries later is fetched from memory meanwhile. */
+enum { ENTRIES_AHEAD = 16 };
+enum { ENTRIES_PER_LOOK = 64, HITS_PER_LOOK = 4096 }; /* between two looks at the clock */
+
+/* Whether the question has to end before its next entry, the `looked`th. */
+static bool is_over(struct interest *interest, uint32_t looked, uint64_t end_us)
+{
+	/* Each pattern that has a run may need another one. */
+	if (interest->is_full || interest->run_count + interest->active_count > interest->run_room)
+		return true;
+	if (looked % ENTRIES_PER_LOOK != 0 && interest->hits < HITS_PER_LOOK)
+		return false;
+	interest->hits = 0;
+	return clock_mono_us() >= end_us;
+}
 
 uint32_t interest_match_all(struct interest *interest, const struct block *block, uint64_t end_us,
                             struct interest_due_list *due)
 {
 	uint32_t i = 0;
 
+	widen(interest);
 	interest->stamp++;
 	interest->active = NULL;
-	interest->hits = 0;
-	while (i < block->count) {
+	interest->active_count = interest->run_count = interest->hits = 0;
+	interest->is_full = false;
+	do {
+		const struct entry *entry = block_entry(block, i);
+		if (i + ENTRIES_AHEAD < block->count)
+			__builtin_prefetch(block_topic(block, i + ENTRIES_AHEAD));
 		interest->entry = i;
-		matcher_find(interest->matcher, topic_of(block, i),
-		             block_entry(block, i)->topic_hash, mark_entry, interest);
-		i++;
-		if (i % ENTRIES_PER_LOOK != 0 && interest->hits < HITS_PER_LOOK)
-			continue;
-		interest->hits = 0;
-		if (clock_mono_us() >= end_us)
-			break;
-	}
+		interest->entry_size = entry->size;
+		matcher_find(interest->matcher, topic_of(block, i), entry->topic_hash, mark_entry,
+		             interest);
+	} while (++i < block->count && !is_over(interest, i, end_us));
 	for (struct interest_pattern *pattern = interest->active; pattern != NULL;
 	     pattern = pattern->next_active)
 		spread(interest, pattern, due);
@@ -336,8 +422,9 @@ void interest_match_none(struct interest *interest, struct interest_due_list *du
 {
 	struct interest_set *set, *next;
 	HASH_ITER(hh, interest->sets, set, next) {
-		if (TAILQ_EMPTY(&set->sides[set->live_side]))
+		if (set->is_due || TAILQ_EMPTY(&set->sides[set->live_side]))
 			continue;
+		set->active = NULL;
 		set->is_due = true;
 		TAILQ_INSERT_TAIL(due, set, due);
 	}
@@ -380,14 +467,70 @@ static bool matches_any(const struct interest_set *set, const struct block *bloc
 	return false;
 }
 
-/* Pattern by pattern: what other followers of the worker want does not come into it. */
-void interest_match_set(const struct interest_set *set, const struct block *block,
-                        struct bits *bits)
+/* The bits from..to - 1 are cleared; whole words at once. */
+static void bits_clear_range(struct bits *bits, uint32_t from, uint32_t to)
 {
-	memset(bits, 0, sizeof *bits);
-	for (uint32_t i = 0; i < block->count; i++)
-		if (matches_any(set, block, i))
-			bits_set(bits, i);
+	while (from < to) {
+		uint32_t next = (from / 64 + 1) * 64;
+		uint64_t word = ~0ULL << (from % 64);
+		if (next > to)
+			word &= ~0ULL >> (next - to);
+		bits->word[from / 64] &= ~word;
+		from = next;
+	}
+}
+
+/* The same as below of a set that is one topic, which is what most are: a few nanoseconds an entry. */
+static uint64_t match_topic(const struct interest_pattern *pattern, const struct block *block,
+                            uint32_t from, uint32_t to, struct bits *bits)
+{
+	const char *map = block->map;
+	const struct entry *entry = block_entry(block, from);
+	const size_t size = pattern->size;
+	uint64_t bytes = 0;
+	uint32_t digits_end = from; /* ids below have as many digits as that of `topic_at` */
+	uint32_t topic_at = 0;
+
+	for (uint32_t i = from; i < to; i++, entry--) { /* the index grows downwards */
+		if (i == digits_end) {
+			/* Blocks are short: at most one border between numbers of digits is in one. */
+			topic_at = frame_topic_offset(block->first + i);
+			digits_end = to;
+			if (frame_topic_offset(block->first + to - 1) != topic_at)
+				digits_end = i + 1;
+		}
+		if (i + ENTRIES_AHEAD < to)
+			__builtin_prefetch(map + (entry - ENTRIES_AHEAD)->offset);
+		if (entry->topic_hash != pattern->hash || entry_topic_size(entry) != size ||
+		    memcmp(map + entry->offset + topic_at, pattern->text, size) != 0)
+			continue;
+		bits_set(bits, i);
+		bytes += entry->size;
+	}
+	return bytes;
+}
+
+/* Pattern by pattern: what other followers of the worker want does not come into it. */
+uint64_t interest_match_range(const struct interest_set *set, const struct block *block,
+                              uint32_t from, uint32_t to, struct bits *bits)
+{
+	uint64_t bytes = 0;
+
+	if (set->is_everything) {
+		const struct entry *last = block_entry(block, to - 1);
+		bits_set_run(bits, from, to - from);
+		return (uint64_t)last->offset + last->size - block_entry(block, from)->offset;
+	}
+	bits_clear_range(bits, from, to);
+	if (set->count == 1 && set->wildcards == 0)
+		return match_topic(set->members[0].pattern, block, from, to, bits);
+	for (uint32_t i = from; i < to; i++) {
+		if (!matches_any(set, block, i))
+			continue;
+		bits_set(bits, i);
+		bytes += block_entry(block, i)->size;
+	}
+	return bytes;
 }
 
 /* ---- life ---- */
@@ -399,7 +542,11 @@ struct interest *interest_new(uint64_t hash_key)
 		return NULL;
 	interest->hash_key = hash_key;
 	interest->matcher = matcher_new(hash_key);
-	if (interest->matcher == NULL) {
+	interest->runs = malloc(RUNS_MIN * sizeof *interest->runs);
+	interest->run_room = RUNS_MIN;
+	if (interest->matcher == NULL || interest->runs == NULL) {
+		matcher_free(interest->matcher);
+		free(interest->runs);
 		free(interest);
 		return NULL;
 	}
@@ -412,5 +559,6 @@ void interest_free(struct interest *interest)
 		return;
 	assert(interest->sets == NULL);
 	matcher_free(interest->matcher);
+	free(interest->runs);
 	free(interest);
 }

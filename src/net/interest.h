@@ -4,8 +4,9 @@
  *
  * Followers with the same patterns (and format) share one set. A block of the log is asked about
  * once: each entry is looked up once for all patterns (exact ones by hash, wildcards in a trie), and
- * what matched is a bit in its pattern's bits; a set's bits are the union of its patterns'. So the
- * work is per entry and per set that has something to get, never per follower.
+ * what matched is kept as runs of neighbouring entries with its pattern; a set's bits are the union
+ * of its patterns' runs, made when the set's turn has come. So the work is per entry and per set that
+ * has something to get, never per follower.
  *
  * Thread: the owner worker.
  */
@@ -33,7 +34,6 @@ static inline bool bits_test(const struct bits *bits, uint32_t i)
 }
 /* The first bit that is `value` from i on, or n. */
 uint32_t bits_find(const struct bits *bits, bool value, uint32_t i, uint32_t n);
-uint32_t bits_count(const struct bits *bits);
 
 struct follower;
 TAILQ_HEAD(follower_list, follower);
@@ -42,8 +42,10 @@ struct interest_pattern;
 
 struct interest_set {
 	UT_hash_handle hh;
-	size_t uses;  /* followers that hold it */
-	bool is_bare; /* format: payloads alone */
+	uint64_t number;    /* never used twice */
+	size_t uses;        /* followers that hold it */
+	bool is_bare;       /* format: payloads alone */
+	bool is_everything; /* `>` is among its patterns */
 	size_t count;
 	size_t wildcards;                /* of those patterns */
 	struct interest_member *members; /* `count` of them, sorted by pattern */
@@ -56,9 +58,9 @@ struct interest_set {
 	struct follower_list sides[2];
 	unsigned live_side;
 
-	uint64_t stamp; /* the question that `bits` answers */
-	struct bits bits;
-	bool is_due; /* in interest_due_list of the current pass */
+	uint64_t stamp;                 /* the question that `active` answers */
+	struct interest_member *active; /* those of its patterns that something matched */
+	bool is_due;                    /* in interest_due_list of the current pass */
 	TAILQ_ENTRY(interest_set) due;
 };
 TAILQ_HEAD(interest_due_list, interest_set);
@@ -89,13 +91,23 @@ size_t interest_count_with(struct interest *interest, const struct interest_set 
 void interest_release(struct interest *interest, struct interest_set *set);
 
 /*
- * Appends to `due` each set with live followers that something of the block matches, with bits.
- * Stops where many patterns have made it long (`end_us`, monotonic, is over): returns how many
- * entries have been looked at, at least one.
+ * Bytes of frames that may match one pattern in one question: what is worth one write, and what a
+ * socket takes at once. More than a message's length beyond it are never collected.
+ */
+enum { QUESTION_BYTES = 256 << 10 };
+
+/*
+ * Appends to `due` each set with live followers that something of the block matches; interest_bits()
+ * then says what, until the next question. Stops early where a pattern has had QUESTION_BYTES, where
+ * many patterns have made it long (`end_us`, monotonic, is over), and where what matches is too
+ * scattered to be kept: returns how many entries have been looked at, at least one.
  */
 uint32_t interest_match_all(struct interest *interest, const struct block *block, uint64_t end_us,
                             struct interest_due_list *due);
-/* Appends each set with live followers, matched or not, with bits that mean nothing. */
+/* What matches a set that is due, of the n entries that have been looked at. */
+void interest_bits(const struct interest *interest, const struct interest_set *set, uint32_t n,
+                   struct bits *bits);
+/* Appends each set with live followers that is not due yet, matched or not; it has no bits. */
 void interest_match_none(struct interest *interest, struct interest_due_list *due);
 /* False: nothing in the whole segment of the block matches the set. Looks at no entry. */
 bool interest_may_match_segment(const struct interest_set *set, const struct block *block);
@@ -104,8 +116,9 @@ bool interest_may_match_segment(const struct interest_set *set, const struct blo
  * patterns a client has thought of.
  */
 uint32_t interest_question_size(const struct interest_set *set);
-/* What of the block matches one set. */
-void interest_match_set(const struct interest_set *set, const struct block *block,
-                        struct bits *bits);
+/* What of the entries from..to - 1 matches one set: sets these bits, and returns the bytes of the
+ * frames that match. */
+uint64_t interest_match_range(const struct interest_set *set, const struct block *block,
+                              uint32_t from, uint32_t to, struct bits *bits);
 
 #endif

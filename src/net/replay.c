@@ -14,6 +14,7 @@ struct begin {
 	uint64_t seek;      /* LAST */
 	bool is_other_log;  /* the position is another log's: all of this one, after a gap */
 	bool is_ahead;      /* refused */
+	bool is_cold;       /* not resolved yet: it has to be looked for on the disk */
 	bool asks_for_kept; /* a loss before the first message is none */
 };
 
@@ -22,13 +23,23 @@ static bool is_read(const struct command *command)
 	return command->verb == VERB_READ || command->verb == VERB_CAT;
 }
 
+/* Of SINCE: in Unix microseconds. */
+static uint64_t oldest_time(const struct start *start)
+{
+	uint64_t now_us = clock_wall_us();
+
+	if (start->kind == START_SINCE)
+		return start->time_us;
+	return start->time_us < now_us ? now_us - start->time_us : 0;
+}
+
 static struct begin resolve(struct conn *conn, const struct command *command)
 {
 	struct worker *worker = conn->worker;
 	struct log *log = worker->hub->log;
 	const struct start *start = &command->start;
 	struct begin begin = {.asks_for_kept = true};
-	uint64_t now_us = clock_wall_us();
+	struct block cold;
 
 	epoch_enter(&worker->epoch);
 	/* The first before the head: what is kept can only shrink from the old end. */
@@ -49,15 +60,13 @@ static struct begin resolve(struct conn *conn, const struct command *command)
 		begin.seek = start->id;
 		break;
 	case START_SINCE:
-		begin.position = log_find_time(log, start->time_us, NULL) - 1;
-		break;
 	case START_AGE:
-		begin.position =
-			log_find_time(log, start->time_us < now_us ? now_us - start->time_us : 0,
-		                      NULL) -
-			1;
+		begin.position = log_find_time(log, oldest_time(start), &cold) - 1;
+		begin.is_cold = cold.segment != NULL;
 		break;
 	}
+	if (begin.is_cold)
+		log_want(log, &cold);
 	epoch_leave(&worker->epoch);
 	return begin;
 }
@@ -102,6 +111,8 @@ static void say_other_log(struct conn *conn, const struct begin *begin)
 	             gap_word(GAP_OTHER_LOG));
 }
 
+enum { NEAR_HEAD = 512 }; /* messages: looked at in less than a slice */
+
 /* Adds patterns to a subscription, from its position on. */
 static void extend(struct conn *conn, const struct command *command)
 {
@@ -109,7 +120,7 @@ static void extend(struct conn *conn, const struct command *command)
 
 	/* One that is nearly at the head goes there first: "from now on" then means what the client
 	 * thinks. */
-	if (session_head(conn) - fanout_position(fanout, &conn->follower) <= BLOCK_ENTRIES)
+	if (session_head(conn) - fanout_position(fanout, &conn->follower) <= NEAR_HEAD)
 		fanout_advance(fanout, &conn->follower);
 	if (conn->is_lost)
 		return;
@@ -134,7 +145,7 @@ static void start_follower(struct conn *conn, const struct command *command,
 	fanout_start(conn->worker->fanout, follower);
 }
 
-void replay_begin(struct conn *conn, const struct command *command)
+bool replay_begin(struct conn *conn, const struct command *command)
 {
 	static const enum follow_use uses[] = {
 		[VERB_SUB] = FOLLOW_SUB,
@@ -145,20 +156,25 @@ void replay_begin(struct conn *conn, const struct command *command)
 	struct worker *worker = conn->worker;
 
 	if (!may_begin(conn, command))
-		return;
+		return true;
 	if (conn->use == FOLLOW_SUB) {
 		extend(conn, command);
-		return;
+		return true;
 	}
 	struct begin begin = resolve(conn, command);
+	if (begin.is_cold) {
+		conn->stall = STALL_COLD;
+		conn_wait_until_warm(conn);
+		return false;
+	}
 	if (begin.is_ahead) {
 		refuse(conn, command, ERROR_AHEAD_OF_LOG, "no message has that id yet");
-		return;
+		return true;
 	}
 	bool is_bare = command->verb == VERB_TAIL || command->verb == VERB_CAT;
 	if (fanout_add_patterns(worker->fanout, &conn->follower, command->words, is_bare) != 0) {
 		conn->is_lost = true;
-		return;
+		return true;
 	}
 	conn->use = uses[command->verb];
 	conn->is_deaf = is_bare;
@@ -169,6 +185,7 @@ void replay_begin(struct conn *conn, const struct command *command)
 	if (begin.is_other_log)
 		say_other_log(conn, &begin);
 	start_follower(conn, command, &begin);
+	return true;
 }
 
 bool replay_is_running(const struct conn *conn)

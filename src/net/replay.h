@@ -9,8 +9,9 @@
 
 #include "net/conn.h"
 
-/* Carries out one of the four, up to the point where the fan-out goes on. */
-void replay_begin(struct conn *conn, const struct command *command);
+/* Carries out one of the four, up to the point where the fan-out goes on. False: it has to wait,
+ * conn->stall says for what. */
+bool replay_begin(struct conn *conn, const struct command *command);
 
 /* No command is executed while READ or CAT is being answered, or a LAST is being sought. */
 bool replay_is_running(const struct conn *conn);

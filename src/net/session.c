@@ -116,8 +116,7 @@ static bool execute(struct conn *conn, const struct command *command)
 	case VERB_READ:
 	case VERB_TAIL:
 	case VERB_CAT:
-		replay_begin(conn, command);
-		break;
+		return replay_begin(conn, command);
 	case VERB_UNSUB:
 		do_unsub(conn, command);
 		break;
@@ -187,6 +186,8 @@ bool session_is_stalled(const struct conn *conn)
 		return conn->is_starved;
 	case STALL_REPLAY:
 		return replay_is_running(conn);
+	case STALL_COLD:
+		return conn->is_cold;
 	case STALL_TURN:
 		return conn->stalled_turn == conn->worker->turn;
 	}

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "net/conn.h"
+#include "net/outlet.h"
 
 enum {
 	TICK_MS = 100,    /* how exact timers are */
@@ -136,6 +137,23 @@ static void feed_starved(struct worker *worker)
 	}
 }
 
+/* Something has been brought into memory: whoever waits for that looks whether it was it. */
+static void thaw(struct worker *worker)
+{
+	/* Before any look at the log: what is found to be cold behind this changes it later. */
+	uint64_t warmed = log_warmed(worker->hub->log);
+	struct conn *conn;
+
+	if (warmed == worker->warmed)
+		return;
+	worker->warmed = warmed;
+	while ((conn = TAILQ_FIRST(&worker->cold)) != NULL) {
+		TAILQ_REMOVE(&worker->cold, conn, cold);
+		conn->is_cold = false;
+		worker_make_ready(worker, conn);
+	}
+}
+
 /* Lets go the answers whose messages have become part of the head. */
 static void settle(struct worker *worker)
 {
@@ -228,11 +246,13 @@ static bool work(struct worker *worker)
 	follow_limits(worker);
 	take_handoffs(worker);
 	feed_starved(worker);
+	thaw(worker);
 	ring_others(worker);
 	settle(worker);
 	drive_ready(worker);
 	ring_others(worker); /* driving may publish */
-	bool is_busy = fanout_step(worker->fanout);
+	bool is_busy = fanout_step(worker->fanout,
+	                           worker->turn_read >= GATHER_BYTES && worker->read_left > 0);
 	settle(worker);
 	bury_dead(worker);
 	report_stopped(worker);
@@ -242,13 +262,33 @@ static bool work(struct worker *worker)
 static bool is_concerned_with_log(const struct worker *worker)
 {
 	return fanout_is_following(worker->fanout) || !TAILQ_EMPTY(&worker->unsettled) ||
-	       !TAILQ_EMPTY(&worker->starved);
+	       !TAILQ_EMPTY(&worker->starved) || !TAILQ_EMPTY(&worker->cold);
 }
 
 static bool is_done(const struct worker *worker)
 {
 	return worker->phase >= PHASE_DRAINING && worker->has_reported &&
 	       TAILQ_EMPTY(&worker->conns);
+}
+
+/* How much may be read in the coming turn. */
+static void allow_reading(struct worker *worker)
+{
+	uint64_t most = limit_get(&worker->hub->limits.round_bytes);
+
+	switch (fanout_round(worker->fanout)) {
+	case ROUND_UNDER_WAY: /* what is left of its allowance */
+		break;
+	case ROUND_DONE_SOME_BEHIND:
+		worker->read_left = most < ROUND_BYTES_BEHIND ? most : ROUND_BYTES_BEHIND;
+		break;
+	case ROUND_DONE:
+		worker->read_left = most;
+		break;
+	}
+	worker->turn_read = 0;
+	worker->read_end_us = 0;
+	worker->scratch_size = TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
 }
 
 static void *run(void *context)
@@ -266,10 +306,7 @@ static void *run(void *context)
 		if (is_done(worker) && !is_busy)
 			break;
 		worker->turn++;
-		worker->read_left = is_busy ? TURN_READ_BYTES_BUSY : TURN_READ_BYTES;
-		worker->read_end_us = 0;
-		worker->scratch_size =
-			TAILQ_EMPTY(&worker->starved) ? READ_BYTES : READ_BYTES_SHORT;
+		allow_reading(worker);
 		if (is_busy)
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		else if (!is_concerned_with_log(worker))
@@ -320,13 +357,14 @@ struct worker *worker_new(struct hub *hub, unsigned number)
 	TAILQ_INIT(&worker->ready);
 	TAILQ_INIT(&worker->unsettled);
 	TAILQ_INIT(&worker->starved);
+	TAILQ_INIT(&worker->cold);
 	TAILQ_INIT(&worker->dead);
 	for (int kind = 0; kind < TIMER_KINDS; kind++)
 		TAILQ_INIT(&worker->timed[kind]);
 	worker->handoff = handoff_new();
 	worker->scratch = malloc(READ_BYTES);
 	worker->fanout =
-		fanout_new(hub->log, &worker->epoch, &worker->counters, &conn_fanout_calls);
+		fanout_new(hub->log, &worker->epoch, &worker->counters, &outlet_fanout_calls);
 	if (worker->handoff == NULL || worker->scratch == NULL || worker->fanout == NULL ||
 	    make_events(worker) != 0) {
 		worker_free(worker);

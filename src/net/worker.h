@@ -36,12 +36,14 @@ enum timer_kind {
 };
 
 enum {
-	BATCH_MAX = 64,                  /* publishes that share a claim */
-	READ_BYTES = 64 << 10,           /* of one read */
-	READ_BYTES_SHORT = 4 << 10,      /* while there is no room in the log */
-	TURN_READ_BYTES = 1 << 20,       /* taken from all connections in one turn */
-	TURN_READ_BYTES_BUSY = 64 << 10, /* the same while followers wait to be written to */
-	TURN_READ_US = 2000,             /* likewise, in time */
+	BATCH_MAX = 64,             /* publishes that share a claim */
+	READ_BYTES = 64 << 10,      /* of one read */
+	READ_BYTES_SHORT = 4 << 10, /* while there is no room in the log, or the round is used up */
+	/* Taken from all connections in a round (fanout.h) in which followers are behind: of each of
+	 * them a round sends at least as much. Otherwise limits.round_bytes. */
+	ROUND_BYTES_BEHIND = 256 << 10,
+	GATHER_BYTES = 64 << 10, /* in a turn: publishers are ahead of us */
+	TURN_READ_US = 2000,     /* of one turn of the loop */
 };
 
 /* The publishes of one connection that have been parsed and not yet appended. */
@@ -68,6 +70,7 @@ struct worker {
 	struct conn_list ready;     /* to be driven, by `ready` */
 	struct conn_list unsettled; /* with answers held, by `unsettled` */
 	struct conn_list starved;   /* waiting for room in the log, by `starved` */
+	struct conn_list cold;      /* waiting for log_warmed() to change, by `cold` */
 	struct conn_list dead;      /* to be freed at the end of the turn, by `all` */
 	struct conn_list timed[TIMER_KINDS];
 	bool is_ticking;
@@ -76,9 +79,11 @@ struct worker {
 	size_t scratch_size; /* how much of it a read may fill */
 	struct batch batch;
 	uint64_t turn;        /* number of the present one */
-	uint64_t read_left;   /* of TURN_READ_BYTES */
+	uint64_t read_left;   /* of this round's allowance */
+	uint64_t turn_read;   /* bytes read in the last turn */
 	uint64_t read_end_us; /* no more reading in this turn from then on; 0: not begun */
 	uint64_t limits_seen; /* hub->limits_version when the timers were chosen */
+	uint64_t warmed;      /* log_warmed() when those that are cold were last let on */
 	bool must_ring;       /* something was appended since the last ring */
 	enum phase phase;
 	uint64_t unswept; /* connections whose received commands are not all executed yet */

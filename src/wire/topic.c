@@ -35,6 +35,21 @@ unsigned topic_faults(struct slice name)
 	return faults | (before & DOT);
 }
 
+size_t topic_scan(const char *at, size_t n)
+{
+	unsigned before = DOT;
+
+	for (size_t i = 0; i < n && i <= TOPIC_MAX; i++) {
+		unsigned class = byte_class[(unsigned char)at[i]];
+		if (at[i] == ' ')
+			return before == DOT || at[0] == '$' ? 0 : i;
+		if ((class & ~(unsigned)DOT) != 0 || (class & before) != 0)
+			return 0;
+		before = class;
+	}
+	return 0;
+}
+
 const char *topic_check(struct slice topic)
 {
 	unsigned faults = topic_faults(topic);

@@ -43,6 +43,13 @@ enum topic_fault {
 	TOPIC_FAULT_WILDCARD = 8, /* '*' or '>', wherever it stands */
 };
 
+/*
+ * The size of the topic that begins at `at` and ends before a space within the n bytes, when it is
+ * one that may be published to; 0 when it isn't, or where no space has come yet: topic_check() says
+ * what is wrong. Word and check in one pass.
+ */
+size_t topic_scan(const char *at, size_t n);
+
 /* The enum topic_fault bits of a name; 0 for the name of a topic. One pass, any bytes. */
 unsigned topic_faults(struct slice name);
 

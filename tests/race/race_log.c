@@ -35,10 +35,15 @@
 #define DEADLINE_MS 30000 /* for what must happen at last */
 #endif
 
+#ifndef RACE_SEGMENTS_MAX
+#define RACE_SEGMENTS_MAX 6
+#define RACE_MAPPED_MAX 0
+#endif
+
 enum {
 	SEGMENT_SIZE = SEGMENT_SIZE_MIN,
 	SEGMENTS_MIN = 4, /* to be kept; the limit moves between these two */
-	SEGMENTS_MAX = 6,
+	SEGMENTS_MAX = RACE_SEGMENTS_MAX,
 	BATCH_MAX = 64,
 	PAYLOAD_MAX = 12000,
 	BATCH_BYTES = 128 << 10,
@@ -312,7 +317,7 @@ struct reader {
 	unsigned index;
 	uint64_t random;
 	uint64_t seen_head;
-	uint64_t read, dropped, lives; /* counts */
+	uint64_t read, dropped, lives, cold; /* counts */
 	uint64_t last_time_us;
 	/* What comes next from each producer + 1, or UNKNOWN; exact as long as nothing is missed. */
 	uint64_t expected[PRODUCERS_MAX];
@@ -431,9 +436,15 @@ static void count_life(struct reader *reader, const struct block *block)
 	reader->last_base = base;
 }
 
+static void want(struct reader *reader, const struct block *block)
+{
+	reader->cold++;
+	log_want(the_log, block);
+}
+
 /*
  * Reads on from `id`, one section's worth; returns where to go on. `at_end` says that the head was
- * reached.
+ * reached, or what is not in memory: there is a ring to wait for.
  */
 static uint64_t read_slice(struct reader *reader, uint64_t id, bool *at_end)
 {
@@ -444,8 +455,11 @@ static uint64_t read_slice(struct reader *reader, uint64_t id, bool *at_end)
 	uint64_t upto = look_at_head(&reader->seen_head);
 	switch (log_block(the_log, id, upto, &block)) {
 	case BLOCK_GAP:
-	case BLOCK_COLD:
 		fail("message %" PRIu64 " can't be read", id);
+	case BLOCK_COLD:
+		want(reader, &block);
+		*at_end = true;
+		break;
 	case BLOCK_END:
 		CHECK(id <= upto + 1, "id %" PRIu64 " is beyond the head %" PRIu64, id, upto);
 		*at_end = true;
@@ -553,6 +567,8 @@ static void look_back(struct reader *reader)
 			jump(reader);
 			for (uint32_t i = 0; i < block.count; i++)
 				check_message(reader, &block, i);
+		} else if (verdict == BLOCK_COLD) {
+			want(reader, &block);
 		} else {
 			CHECK(id == 0 || log_first(the_log) > id, "%" PRIu64 " is not gone", id);
 		}
@@ -566,7 +582,7 @@ static void look_back(struct reader *reader)
 /* A message whose time is looked for is found, or an older one of the same time. */
 static void search_time(struct reader *reader)
 {
-	struct block block;
+	struct block block, cold;
 
 	epoch_enter(&reader->epoch);
 	uint64_t upto = look_at_head(&reader->seen_head), first = log_first(the_log);
@@ -574,11 +590,14 @@ static void search_time(struct reader *reader)
 		uint64_t id = first + draw(&reader->random) % (upto - first + 1);
 		if (log_block(the_log, id, upto, &block) == BLOCK_HERE) {
 			uint64_t time = entry_time_us(block_entry(&block, 0));
-			uint64_t found = log_find_time(the_log, time, NULL);
+			uint64_t found = log_find_time(the_log, time, &cold);
+			if (cold.segment != NULL)
+				want(reader, &cold);
 			/* Unless it was dropped meanwhile, it is neither behind nor younger. */
 			CHECK(found <= id || log_first(the_log) > id,
 			      "the time of %" PRIu64 " was found at %" PRIu64, id, found);
-			if (log_block(the_log, found, upto, &block) == BLOCK_HERE)
+			if (cold.segment == NULL &&
+			    log_block(the_log, found, upto, &block) == BLOCK_HERE)
 				CHECK(entry_time_us(block_entry(&block, 0)) >= time,
 				      "%" PRIu64 " is older than what was sought", found);
 		}
@@ -672,7 +691,8 @@ static struct log_options options_of_log(void)
 	                            .retain_bytes = SEGMENTS_MAX * SEGMENT_SIZE,
 	                            .dir = RACE_IN_FILES ? dir : NULL,
 	                            .sync = (enum log_sync)(seed % 3),
-	                            .sync_interval_us = 5000};
+	                            .sync_interval_us = 5000,
+	                            .mapped_max = RACE_MAPPED_MAX};
 }
 
 static void start(uint64_t *random)
@@ -743,9 +763,16 @@ static void look_again(uint64_t first, uint64_t head)
 	epoch_enter(&reader->epoch);
 	for (uint64_t id = log_first(the_log); id <= head;) {
 		struct block block;
-		CHECK(log_block(the_log, id, head, &block) == BLOCK_HERE,
+		enum block_verdict verdict = log_block(the_log, id, head, &block);
+		CHECK(verdict == BLOCK_HERE || verdict == BLOCK_COLD,
 		      "%" PRIu64 " can't be read after a restart", id);
-		for (uint32_t i = 0; i < block.count; i++, id++) {
+		if (verdict == BLOCK_COLD) {
+			want(reader, &block);
+			epoch_leave(&reader->epoch);
+			(void)poll(NULL, 0, 1);
+			epoch_enter(&reader->epoch);
+		}
+		for (uint32_t i = 0; verdict == BLOCK_HERE && i < block.count; i++, id++) {
 			unsigned producer;
 			uint64_t sequence;
 			check_bytes(reader, &block, i, &producer, &sequence);
@@ -760,7 +787,7 @@ static void look_again(uint64_t first, uint64_t head)
 
 static void stop(void)
 {
-	uint64_t appended = 0, read = 0, dropped = 0, waits = 0;
+	uint64_t appended = 0, read = 0, dropped = 0, cold = 0, waits = 0;
 
 	atomic32_store_relaxed(&is_over, 1);
 	for (unsigned i = 0; i < producer_count; i++) {
@@ -786,13 +813,14 @@ static void stop(void)
 		pthread_join(readers[i].thread, NULL);
 		read += readers[i].read;
 		dropped += readers[i].dropped;
+		cold += readers[i].cold;
 	}
 	printf("race_log: appended %" PRIu64 ", read %" PRIu64 ", dropped %" PRIu64
-	       " times; at least %" PRIu64 " segments in %" PRIu64
+	       " times, cold %" PRIu64 " times; at least %" PRIu64 " segments in %" PRIu64
 	       " mappings; waits for room %" PRIu64 ", rings %" PRIu64 "\n",
-	       appended, read, dropped, readers[0].lives, atomic64_load_relaxed(&mappings), waits,
-	       wake_rings(wake));
-	CHECK(read > 0 && appended > 0, "nothing happened");
+	       appended, read, dropped, cold, readers[0].lives, atomic64_load_relaxed(&mappings),
+	       waits, wake_rings(wake));
+	CHECK(read > 0 && appended > 0 && (cold > 0 || RACE_MAPPED_MAX == 0), "nothing happened");
 	uint64_t first = look_at_figures().first;
 	log_close(the_log);
 	if (RACE_IN_FILES)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * durable: what the tests of durable logs share: a directory, a log in it, messages that can be told
- * by their ids, and crashes.
+ * durable: what the tests of durable logs share: a directory, a log in it, messages that can be
+ * told by their ids, and crashes.
  *
  * A crash is a child that opens the log, works and leaves by _exit(): what the kernel has of its
  * mappings is all that is left. A loss of power is that, and another boot id in the file `log`, and
@@ -264,6 +264,21 @@ static inline void append_many(struct world *w, unsigned n)
 		}
 }
 
+/* Until so many files are there, and the tail has a follower. */
+static inline void wait_for_spares(struct world *w, size_t files)
+{
+	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+
+	for (bool is_there = false; !is_there && clock_mono_ms() < deadline_ms;) {
+		(void)poll(NULL, 0, 1);
+		epoch_enter(&w->me);
+		const struct segment *tail = atomic_load_pointer_acquire(&w->log->tail);
+		is_there = count_segments(w) >= files &&
+		           atomic_load_pointer_acquire(&tail->next) != NULL;
+		epoch_leave(&w->me);
+	}
+}
+
 static inline void append_20(struct world *w)
 {
 	append_many(w, 20);
@@ -297,10 +312,51 @@ static inline bool is_right(const struct block *block, uint32_t i)
 	       segment_may_hold(block->segment, m.topic_hash);
 }
 
+/* Waits until the cold segment of the block has been warmed, if it ever is: leaves the section. */
+static inline void wait_until_warm(struct world *w, const struct block *block, uint64_t warmed)
+{
+	log_want(w->log, block);
+	epoch_leave(&w->me);
+	WAIT_FOR(log_warmed(w->log) != warmed);
+	epoch_enter(&w->me);
+}
+
+/* As log_block() and log_block_back(), but waits for what is cold. */
+static inline enum block_verdict look(struct world *w, uint64_t id, uint64_t upto, bool is_back,
+                                      struct block *block)
+{
+	for (;;) {
+		uint64_t warmed = log_warmed(w->log);
+		enum block_verdict verdict = is_back ? log_block_back(w->log, id, block)
+		                                     : log_block(w->log, id, upto, block);
+		if (verdict != BLOCK_COLD)
+			return verdict;
+		wait_until_warm(w, block, warmed);
+	}
+}
+
+/* As log_find_time(), likewise. */
+static inline uint64_t find_time(struct world *w, uint64_t time_us)
+{
+	struct block cold;
+	uint64_t found;
+
+	epoch_enter(&w->me);
+	for (;;) {
+		uint64_t warmed = log_warmed(w->log);
+		found = log_find_time(w->log, time_us, &cold);
+		if (cold.segment == NULL)
+			break;
+		wait_until_warm(w, &cold, warmed);
+	}
+	epoch_leave(&w->me);
+	return found;
+}
+
 /*
- * What is under each id from 1 to the head, a letter for each in `map` (IDS_MAX + 1): M a message, as
- * it was appended; W one that is wrong; V, L, D a gap: void, lost, damaged; - dropped. The verdicts
- * of looking forward, and looking back says the same.
+ * What is under each id from 1 to the head, a letter for each in `map` (IDS_MAX + 1): M a message,
+ * as it was appended; W one that is wrong; V, L, D a gap: void, lost, damaged; - dropped. The
+ * verdicts of looking forward, and looking back says the same.
  */
 static inline void read_all(struct world *w, char *map)
 {
@@ -313,7 +369,7 @@ static inline void read_all(struct world *w, char *map)
 	memset(map, '-', head + 1);
 	map[head] = '\0';
 	for (uint64_t id = log_first(w->log); id <= head;) {
-		enum block_verdict verdict = log_block(w->log, id, head, &block);
+		enum block_verdict verdict = look(w, id, head, false, &block);
 		assert_true(verdict == BLOCK_HERE || verdict == BLOCK_GAP);
 		assert_true(block.first == id);
 		for (uint32_t i = 0; verdict == BLOCK_HERE && i < block.count; i++, id++)
@@ -322,7 +378,7 @@ static inline void read_all(struct world *w, char *map)
 			map[id - 1] = letters[block.loss];
 	}
 	for (uint64_t id = head; id >= log_first(w->log) && id > 0;) {
-		enum block_verdict verdict = log_block_back(w->log, id, &block);
+		enum block_verdict verdict = look(w, id, head, true, &block);
 		assert_true(verdict == BLOCK_HERE || verdict == BLOCK_GAP);
 		if (verdict == BLOCK_HERE)
 			assert_true(block.first + block.count - 1 == id);

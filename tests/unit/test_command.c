@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "chance.h"
 #include "rows.h"
 #include "wire/command.h"
 
@@ -492,6 +493,47 @@ static void what_is_missing_is_said_so_that_a_body_can_be_waited_for(void **stat
 	assert_int_equal(command.size, 23);
 }
 
+/*
+ * What programs write is read by a quick way of its own, which only knows capitals: it must come to
+ * the same as the way for everybody else.
+ */
+static void publishing_is_understood_the_same_in_any_case(void **state)
+{
+	static const char *const pieces[] = {
+		" ",  " ",   " ",    "a",  "a.b", ".",  "*",  "$a", "5",         "0",          "05",
+		"21", "x y", "\r\n", "\r", "\n",  "\n", "\t", "1x", "123456789", "1234567890", "",
+	};
+	enum { ROUNDS = 30000, PIECES_MAX = 7 };
+
+	(void)state;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		char upper[256], lower[256];
+		size_t n = 0;
+		for (unsigned lines = 1 + random_below(2); lines > 0; lines--) {
+			bool is_put = random_below(2) == 0;
+			memcpy(upper + n, is_put ? "PUT" : "PUB", 3);
+			memcpy(lower + n, is_put ? "put" : "Pub", 3);
+			size_t begin = n += 3;
+			if (random_below(4) > 0)
+				n += (size_t)sprintf(upper + n, " a.b %s", is_put ? "5\n" : "");
+			for (unsigned i = random_below(PIECES_MAX); i > 0; i--) {
+				const char *piece = pieces[random_below(ARRAY_SIZE(pieces))];
+				n += (size_t)sprintf(upper + n, "%s", piece);
+			}
+			n += (size_t)sprintf(upper + n, "%s", random_below(2) ? "12345\n" : "\n");
+			memcpy(lower + begin, upper + begin, n - begin);
+		}
+		char *quick = feed_all(MAX_PAYLOAD, false, upper, n, 0, n, NULL);
+		char *other = feed_all(MAX_PAYLOAD, false, lower, n, 0, n, NULL);
+		if (strcasecmp(quick, other) != 0) {
+			print_input((struct slice){upper, n});
+			assert_string_equal(quick, other);
+		}
+		free(quick);
+		free(other);
+	}
+}
+
 /* A reload may lower max_payload while a command is half there. */
 static void a_limit_that_is_lowered_meets_what_has_come_already(void **state)
 {
@@ -553,6 +595,7 @@ int main(void)
 		cmocka_unit_test(whoever_began_with_a_line_too_long_has_spoken),
 		cmocka_unit_test(a_command_ends_where_its_bytes_end),
 		cmocka_unit_test(what_is_missing_is_said_so_that_a_body_can_be_waited_for),
+		cmocka_unit_test(publishing_is_understood_the_same_in_any_case),
 		cmocka_unit_test(a_limit_that_is_lowered_meets_what_has_come_already),
 	};
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* LINK: -Wl,--wrap=clock_wall_us */
 /*
- * Dumps: every line of directories that are known to the byte, of damaged ones, and of one that is being
- * written to meanwhile.
+ * Dumps: every line of directories that are known to the byte, of damaged ones, and of one that is
+ * being written to meanwhile.
  */
 #include "durable.h"
 

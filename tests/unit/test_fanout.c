@@ -251,6 +251,7 @@ static void check_run(struct fake *fake, size_t size, size_t taken)
 				fake->owe_id = id;
 				fake->owe_size = (uint32_t)(at + n - taken);
 				fake->owe_from = skip + n - fake->owe_size;
+				f->delivered_bytes += fake->owe_size;
 			}
 		}
 		at += n;
@@ -294,7 +295,7 @@ static int fake_owe(struct follower *follower, uint64_t id, uint32_t from, const
 {
 	struct fake *fake = (struct fake *)(void *)follower;
 	static char frame[FRAME_MAX];
-	struct iovec found;
+	struct rest found;
 
 	assert_true(id == fake->owe_id && id > 0);
 	assert_int_equal(from, fake->owe_from);
@@ -302,9 +303,9 @@ static int fake_owe(struct follower *follower, uint64_t id, uint32_t from, const
 	assert_int_equal(write_frame(fake->f, id, frame), from + n);
 	assert_memory_equal(rest, frame + from, n);
 	/* Where the rest is found again later on. */
-	if (fanout_find_rest(fake->f->fanout, id, from, &found)) {
-		assert_ptr_equal(found.iov_base, rest);
-		assert_int_equal(found.iov_len, n);
+	if (fanout_find_rest(fake->f->fanout, id, from, &found) == REST_HERE) {
+		assert_ptr_equal(found.bytes.iov_base, rest);
+		assert_int_equal(found.bytes.iov_len, n);
 	} else {
 		assert_true(id < first(fake->f));
 	}
@@ -314,7 +315,7 @@ static int fake_owe(struct follower *follower, uint64_t id, uint32_t from, const
 		fake->has_failed = true;
 		/* Of who is lost in a write, that write is not counted. */
 		fake->f->delivered -= fake->last_begun;
-		fake->f->delivered_bytes -= fake->last_taken;
+		fake->f->delivered_bytes -= fake->last_taken + n;
 		return -ENOMEM;
 	}
 	return buf_append(&fake->pending, rest, n);
@@ -446,7 +447,7 @@ static void end(struct fixture *f)
 	assert_true(atomic64_load_relaxed(&f->counters.delivered_total) == f->delivered);
 	assert_true(atomic64_load_relaxed(&f->counters.delivered_bytes_total) ==
 	            f->delivered_bytes);
-	assert_false(fanout_step(f->fanout));
+	assert_false(fanout_step(f->fanout, false));
 	assert_int_equal(atomic64_load_relaxed(&f->counters.lagging_subscribers), 0);
 	fanout_free(f->fanout);
 	log_close(f->log);
@@ -567,7 +568,7 @@ static void step(struct fixture *f)
 	bool is_busy;
 	unsigned turns = 0;
 	do {
-		is_busy = fanout_step(f->fanout);
+		is_busy = fanout_step(f->fanout, false);
 		check_all(f);
 		assert_true(++turns < 100000);
 	} while (is_busy);
@@ -704,7 +705,7 @@ static void a_pass_cut_into_slices_gives_everything_to_everybody_once(void **sta
 	append_many(f, 100, 0, 10);
 	append_many(f, 100, 2, 10);
 	unsigned slices = 1;
-	while (fanout_step(f->fanout)) {
+	while (fanout_step(f->fanout, false)) {
 		check_all(f);
 		slices++;
 	}
@@ -728,7 +729,7 @@ static void who_comes_or_goes_or_changes_within_a_pass_misses_and_repeats_nothin
 	f->write_us = LONG_US;
 	append_many(f, 100, 0, 10);
 	append_many(f, 100, 2, 10);
-	assert_true(fanout_step(f->fanout));
+	assert_true(fanout_step(f->fanout, false));
 	check_all(f);
 	unsigned served = 0;
 	for (unsigned i = 0; i < 50; i++)
@@ -807,7 +808,7 @@ static void sets_that_end_while_they_are_due_are_forgotten(void **state)
 		step(f);
 		f->write_us = LONG_US;
 		append_many(f, 20, 0, 10);
-		assert_true(fanout_step(f->fanout));
+		assert_true(fanout_step(f->fanout, false));
 		/* Whole sets leave, the one that is being served among them in some rounds. */
 		for (unsigned i = 0; i < 50; i++)
 			if (round >> (i % COUNT_OF(words)) & 1)
@@ -949,7 +950,7 @@ static void retention_in_the_middle_of_a_pass_is_a_gap_for_those_not_served(void
 	step(f);
 	f->write_us = LONG_US;
 	append_many(f, 10, 0, 10);
-	assert_true(fanout_step(f->fanout));
+	assert_true(fanout_step(f->fanout, false));
 	uint64_t walked = 20;
 	drop(f, walked, 0);
 	step(f);
@@ -1000,21 +1001,21 @@ static void the_rest_of_a_message_is_there_until_retention_takes_it(void **state
 	(void)state;
 	struct fixture *f = begin(SMALL, RETAINED * SMALL);
 	static char frame[FRAME_MAX];
-	struct iovec rest;
+	struct rest rest;
 
 	append(f, 1, 10);
 	append(f, 0, 5000);
 	uint32_t n = write_frame(f, 2, frame);
 	epoch_enter(&f->worker);
 	for (uint32_t from = 1; from < n; from += 7) {
-		assert_true(fanout_find_rest(f->fanout, 2, from, &rest));
-		assert_int_equal(rest.iov_len, n - from);
-		assert_memory_equal(rest.iov_base, frame + from, n - from);
+		assert_int_equal(fanout_find_rest(f->fanout, 2, from, &rest), REST_HERE);
+		assert_int_equal(rest.bytes.iov_len, n - from);
+		assert_memory_equal(rest.bytes.iov_base, frame + from, n - from);
 	}
 	epoch_leave(&f->worker);
 	drop(f, 2, 0);
 	epoch_enter(&f->worker);
-	assert_false(fanout_find_rest(f->fanout, 2, 1, &rest));
+	assert_int_equal(fanout_find_rest(f->fanout, 2, 1, &rest), REST_GONE);
 	epoch_leave(&f->worker);
 	end(f);
 }
@@ -1129,7 +1130,7 @@ static void limit_and_end_are_kept_exactly_and_arrived_is_said_once(void **state
 			fake->accepts = 37;
 			flush(fake);
 			fanout_resume(f->fanout, &fake->follower);
-			(void)fanout_step(f->fanout);
+			(void)fanout_step(f->fanout, false);
 		}
 		step(f);
 		append(f, 0, 1);
@@ -1410,7 +1411,7 @@ static void mix(size_t segment_size, uint64_t retain_bytes, unsigned operations)
 		case 1:
 		case 2:
 			f->write_us = times_us[random_below(COUNT_OF(times_us))];
-			(void)fanout_step(f->fanout);
+			(void)fanout_step(f->fanout, false);
 			break;
 		default:
 			disturb(f, chosen);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* LINK: -Wl,--wrap=renameat -Wl,--wrap=linkat -Wl,--wrap=unlinkat -Wl,--wrap=fdatasync -Wl,--wrap=fsync -Wl,--wrap=pwrite -Wl,--wrap=write -Wl,--wrap=posix_fallocate -Wl,--wrap=openat */
 /*
- * Repairing: each kind of damage, what comes of it, and repairs that are killed before or after each
- * of their system calls.
+ * Repairing: each kind of damage, what comes of it, and repairs that are killed before or after
+ * each of their system calls.
  *
- * The oracle: what was not damaged is there as it was appended, to the byte; what was is a gap with exact
- * bounds; a second repair has nothing to do and changes nothing; and the log goes on with ids that have
- * never been given out, or under another identity.
+ * The oracle: what was not damaged is there as it was appended, to the byte; what was is a gap with
+ * exact bounds; a second repair has nothing to do and changes nothing; and the log goes on with ids
+ * that have never been given out, or under another identity.
  */
 #include "durable.h"
 

@@ -3,8 +3,8 @@
  * What may happen to the files of a log: every bit of them changed, every length cut, no room for
  * another one, somebody else in the directory, and files that go away while they are in use.
  *
- * The oracle for changed files: the open is refused with a sentence, or every id that was given out is
- * either what was appended, to the byte, or said to be missing; and the log goes on behind them.
+ * The oracle for changed files: the open is refused with a sentence, or every id that was given out
+ * is either what was appended, to the byte, or said to be missing; and the log goes on behind them.
  */
 #include "durable.h"
 
@@ -85,24 +85,13 @@ static void put_image(void)
 	write_whole(path, image.log, image.log_size);
 }
 
-static void wait_for_spares(struct world *world)
-{
-	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-	while (count_segments(world) < FILES && clock_mono_ms() < deadline_ms)
-		(void)poll(NULL, 0, 1);
-	epoch_enter(&world->me);
-	while (atomic_load_pointer_acquire(&world->log->tail->next) == NULL)
-		(void)poll(NULL, 0, 1);
-	epoch_leave(&world->me);
-}
-
 /* Two in a sealed and stored segment, four in the tail, and a spare. */
 static void append_to_two(struct world *world)
 {
 	struct segment *first = world->log->tail;
 
 	append_many(world, 2);
-	wait_for_spares(world);
+	wait_for_spares(world, FILES);
 	segment_seal(first);
 	epoch_enter(&world->me);
 	MUST(log_roll(world->log, first) != NULL);
@@ -190,9 +179,9 @@ static void flip_all(size_t file, size_t from, size_t to, size_t step, const cha
 }
 
 /*
- * All that psad looks at of the three files and `log`. What is not: the rest of the header's sectors
- * and the room between the data and the index, which hold zeros and are overwritten unread, but
- * for the slot behind the last and the commit words, which only count where the keyed checksum
+ * All that psad looks at of the three files and `log`. What is not: the rest of the header's
+ * sectors and the room between the data and the index, which hold zeros and are overwritten unread,
+ * but for the slot behind the last and the commit words, which only count where the keyed checksum
  * agrees.
  */
 static void flip_everything(size_t step)

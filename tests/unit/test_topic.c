@@ -67,6 +67,30 @@ static void every_byte_is_allowed_or_not_as_the_contract_says(void **state)
 	}
 }
 
+/* Both are asked with every short text of these bytes, and with topics of every length. */
+static void a_topic_is_scanned_as_it_is_checked(void **state)
+{
+	static const char bytes[] = "a.$*> \t\n";
+	char text[300] = "";
+
+	(void)state;
+	for (unsigned number = 0; number < 8 * 8 * 8 * 8; number++) {
+		for (unsigned i = 0; i < 4; i++)
+			text[i] = bytes[number >> (3 * i) & 7];
+		text[4] = ' ';
+		size_t size = (size_t)((char *)memchr(text, ' ', 5) - text);
+		bool is_good = size > 0 && topic_check((struct slice){text, size}) == NULL;
+		assert_int_equal(topic_scan(text, 5), is_good ? size : 0);
+		assert_int_equal(topic_scan(text, size), 0); /* no space has come */
+	}
+	memset(text, 'x', sizeof text);
+	for (size_t size = 1; size < sizeof text; size++) {
+		text[size] = ' ';
+		assert_int_equal(topic_scan(text, sizeof text), size <= 255 ? size : 0);
+		text[size] = 'x';
+	}
+}
+
 static void a_topic_has_at_most_255_bytes(void **state)
 {
 	char text[300];
@@ -122,6 +146,7 @@ int main(void)
 		cmocka_unit_test(a_topic_of_tokens_and_dots_may_be_published_to),
 		cmocka_unit_test(what_is_no_topic_is_refused_with_the_reason),
 		cmocka_unit_test(every_byte_is_allowed_or_not_as_the_contract_says),
+		cmocka_unit_test(a_topic_is_scanned_as_it_is_checked),
 		cmocka_unit_test(a_topic_has_at_most_255_bytes),
 		cmocka_unit_test(the_hash_depends_on_the_key_and_on_every_byte),
 		cmocka_unit_test(a_hash_does_not_change_between_versions),
