@@ -2,8 +2,8 @@
 /* LINK: -Wl,--wrap=log_block,--wrap=log_block_back,--wrap=log_want,--wrap=log_warmed */
 /*
  * The fan-out where the log is not all there: segments that are cold, ids that can't be read, and
- * what is found out to be damaged while it is sent. The log is a real one in memory, of which the test
- * says what is cold and what is missing. What a follower gets is compared, id by id, with what it
+ * what is found out to be damaged while it is sent. The log is a real one in memory, of which the
+ * test says what is cold and what is missing. What a follower gets is compared, id by id, with what it
  * must get. PSAD_TEST_SEED repeats the random test.
  */
 #include "net/fanout.h"
