@@ -60,6 +60,19 @@ int charter_parse(const char *text, struct store_log *log)
 	return strlen(text) == n && memcmp(text, again, n) == 0 ? 0 : -1;
 }
 
+bool charter_is_foreign(const char *text)
+{
+	int version = 0;
+	char order[20] = "", next = '\0';
+
+	if (sscanf(text, "psad log %9d%c", &version, &next) != 2 || next != '\n')
+		return false;
+	if (version != STORE_VERSION)
+		return true;
+	return sscanf(text, "psad log %*d\norder %16[0-9a-f]", order) == 1 &&
+	       strcmp(order, "0102030405060708") == 0;
+}
+
 const char *charter_fault(const char *text, char *fault)
 {
 	int version = 0;

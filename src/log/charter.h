@@ -16,6 +16,7 @@
 #ifndef PSAD_LOG_CHARTER_H
 #define PSAD_LOG_CHARTER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +38,8 @@ struct store_log {
 size_t charter_print(const struct store_log *log, char *text);
 /* What the text says. It must be, to the byte, what charter_print() would have written. 0 or -1. */
 int charter_parse(const char *text, struct store_log *log);
+/* Whether a text that was not taken may be right for another psad or machine: not to be replaced. */
+bool charter_is_foreign(const char *text);
 /* Why a text was not taken: `fault` (CHARTER_FAULT_MAX bytes), which reads well behind "log: ". */
 const char *charter_fault(const char *text, char *fault);
 

@@ -53,7 +53,6 @@ struct keeper {
 	uint64_t first_file;   /* durable: the number of the oldest file that is there */
 	bool has_said_trouble; /* of that kind: it is said once each time it begins */
 	bool wants_memory;     /* the last attempt to get a segment failed */
-	bool has_rolled;       /* the first segment has been filled */
 	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
 };
 
@@ -411,18 +410,13 @@ static size_t count_spares(struct keeper *keeper)
 	return spares;
 }
 
-/*
- * Links one more spare. False when there is none to be had now. Once the log is rolling, fresh memory
- * is faulted in here and not by whoever appends; before that it is not worth its room.
- */
+/* Links one more spare. False when there is none to be had now. */
 static bool link_spare(struct keeper *keeper)
 {
 	struct log *log = keeper->log;
 	struct segment *spare = take_segment(keeper);
 	if (spare == NULL)
 		return false;
-	if (keeper->has_rolled && log->store == NULL)
-		(void)madvise(segment_map(spare), spare->size, MADV_POPULATE_WRITE);
 	struct segment *last = log->directory->segments[log->directory->count - 1];
 	if (directory_change(keeper, 0, spare) != 0) {
 		segment_free(spare);
@@ -444,8 +438,6 @@ static void provide_spares(struct keeper *keeper)
 	/* A file takes longer to be made than a mapping. */
 	if (wanted > SPARES_MAX || keeper->log->store != NULL)
 		wanted = SPARES_MAX;
-	keeper->has_rolled =
-		keeper->has_rolled || current_tail(keeper) != keeper->log->directory->segments[0];
 	keeper->wants_room = keeper->wants_memory = false;
 	/* One at least; more only where no memory bound stands in the way of the next pass. */
 	for (size_t spares = count_spares(keeper); spares < wanted; spares++) {

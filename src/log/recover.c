@@ -73,14 +73,13 @@ static int begin_log(struct work *work)
 	return error == 0 ? 0 : recover_fail(work, "log: can't be written: %s", strerror(-error));
 }
 
-static enum ending ending_of(const struct work *work)
+enum ending recover_ending(const struct store *store, const struct store_log *log)
 {
-	const struct store_log *log = &work->out->log;
-	const char *boot = store_boot(work->store);
+	const char *boot = store_boot(store);
 
 	if (log->end == STORE_CLEAN)
 		return ENDED_CLEAN;
-	if (log->end == STORE_NEW || store_is_in_memory(work->store) ||
+	if (log->end == STORE_NEW || store_is_in_memory(store) ||
 	    (boot[0] != '\0' && strcmp(boot, log->boot) == 0))
 		return ENDED_PROCESS;
 	return ENDED_MACHINE;
@@ -96,7 +95,7 @@ static int read_log(struct work *work, size_t files)
 			work, "log: is missing, though there are segments; psad --repair makes "
 			      "a new one from them");
 	if (error == -ENOENT)
-		error = begin_log(work);
+		error = work->only_tries ? recover_fail(work, "log: is missing") : begin_log(work);
 	if (error != 0)
 		return -1;
 	if (files == 0 && log->end != STORE_NEW)
@@ -104,7 +103,7 @@ static int read_log(struct work *work, size_t files)
 			work, "log: says that there was a log, but its segments are gone; for a "
 			      "new log remove this file");
 	store_set_key(work->store, log->key);
-	work->ending = ending_of(work);
+	work->ending = recover_ending(work->store, log);
 	return 0;
 }
 
@@ -232,7 +231,9 @@ static int judge_holes(struct work *work, struct found *found)
 	for (size_t i = 0; holes != NULL && i < holes->count; i++) {
 		struct gap *hole = &holes->at[i];
 		uint64_t from = found->base + hole->from, to = found->base + hole->to;
-		bool is_void = work->ending == ENDED_PROCESS && hole->loss == LOSS_VOID;
+		/* Only what was committed to its end is ever said to be synced. */
+		bool is_void = work->ending == ENDED_PROCESS && hole->loss == LOSS_VOID &&
+		               from > found->synced;
 		bool is_lost = work->ending == ENDED_MACHINE && from > found->synced;
 		if (!is_void && !is_lost)
 			return refuse_ids(work, found, from, to);
@@ -296,7 +297,39 @@ static int work_through(struct work *work, const uint64_t *numbers)
 	if (read_log(work, work->count) != 0 || read_files(work, numbers) != 0 ||
 	    judge_all(work) != 0)
 		return -1;
-	return settle(work);
+	return work->only_tries ? 0 : settle(work);
+}
+
+/* The work, which has what it is to go by. 0 or -1. */
+static int begin_work(struct work *work)
+{
+	struct recovery *recovery = work->out;
+	uint64_t *numbers = NULL;
+	int result = store_list(work->store, &numbers, &work->count);
+
+	*recovery = (struct recovery){.segments = NULL};
+	if (result != 0)
+		return recover_fail(work, ": can't be read: %s", strerror(-result));
+	/* Aligned: headers are. */
+	work->found =
+		aligned_alloc(_Alignof(struct found), (work->count + 1) * sizeof *work->found);
+	recovery->segments = calloc(work->count + 2, sizeof(struct segment *));
+	if (work->found == NULL || recovery->segments == NULL)
+		result = recover_fail(work, "log: no memory to open it");
+	if (work->found != NULL)
+		memset(work->found, 0, (work->count + 1) * sizeof *work->found);
+	if (result == 0)
+		result = work_through(work, numbers);
+	for (size_t i = 0; work->found != NULL && i < work->count; i++) {
+		if (work->found[i].segment != NULL)
+			segment_free(work->found[i].segment);
+		free(work->found[i].scan.holes.gaps);
+	}
+	free(work->found);
+	free(numbers);
+	if (result != 0 || work->only_tries)
+		recovery_free(recovery);
+	return result;
 }
 
 int recover(struct store *store, const struct log_options *options, uint32_t max_entries,
@@ -308,31 +341,20 @@ int recover(struct store *store, const struct log_options *options, uint32_t max
 	                    .out = recovery,
 	                    .error = error,
 	                    .error_size = error_size};
-	uint64_t *numbers = NULL;
-	int result = store_list(store, &numbers, &work.count);
+	return begin_work(&work);
+}
 
-	*recovery = (struct recovery){.segments = NULL};
-	if (result != 0)
-		return recover_fail(&work, ": can't be read: %s", strerror(-result));
-	/* Aligned: headers are. */
-	work.found = aligned_alloc(_Alignof(struct found), (work.count + 1) * sizeof *work.found);
-	recovery->segments = calloc(work.count + 2, sizeof(struct segment *));
-	if (work.found == NULL || recovery->segments == NULL)
-		result = recover_fail(&work, "log: no memory to open it");
-	if (work.found != NULL)
-		memset(work.found, 0, (work.count + 1) * sizeof *work.found);
-	if (result == 0)
-		result = work_through(&work, numbers);
-	for (size_t i = 0; work.found != NULL && i < work.count; i++) {
-		if (work.found[i].segment != NULL)
-			segment_free(work.found[i].segment);
-		free(work.found[i].scan.holes.gaps);
-	}
-	free(work.found);
-	free(numbers);
-	if (result != 0)
-		recovery_free(recovery);
-	return result;
+int recover_try(struct store *store, char *error, size_t error_size)
+{
+	static const struct log_options options = {.dir = NULL};
+	struct recovery recovery;
+	struct work work = {.store = store,
+	                    .options = &options,
+	                    .only_tries = true,
+	                    .out = &recovery,
+	                    .error = error,
+	                    .error_size = error_size};
+	return begin_work(&work);
 }
 
 void recovery_free(struct recovery *recovery)

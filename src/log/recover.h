@@ -23,6 +23,9 @@
 #include "log/log.h"
 #include "log/store.h"
 
+/* How the run before ended. */
+enum ending { ENDED_CLEAN, ENDED_PROCESS, ENDED_MACHINE };
+
 /* What a log can be built from. */
 struct recovery {
 	struct store_log log;
@@ -41,6 +44,11 @@ struct recovery {
  */
 int recover(struct store *store, const struct log_options *options, uint32_t max_entries,
             struct recovery *recovery, char *error, size_t error_size);
+/* Whether recover() would have a log from the directory; nothing is changed. 0 or -1 (`error`).
+ * Thread: startup. */
+int recover_try(struct store *store, char *error, size_t error_size);
+/* How the run that wrote this ended. Thread: startup. */
+enum ending recover_ending(const struct store *store, const struct store_log *log);
 /* Releases the array, and the segments when they are still in it. Thread: startup. */
 void recovery_free(struct recovery *recovery);
 

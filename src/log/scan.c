@@ -5,8 +5,7 @@
 
 #include "log/header.h"
 
-/* How many slots there can be above data that ends at `data_end`. */
-static uint32_t slots_above(const struct segment *segment, size_t data_end)
+uint32_t scan_slots(const struct segment *segment, size_t data_end)
 {
 	size_t slots = (segment->size - data_end) / sizeof(struct entry);
 	return slots < segment->max_entries ? (uint32_t)slots : segment->max_entries;
@@ -43,7 +42,7 @@ static void cut_tail(struct scan *scan)
 int scan_segment(const struct segment *segment, char *map, struct scan *scan)
 {
 	scan->data_end = SEGMENT_HEADER_SIZE;
-	for (uint32_t i = 0; i < slots_above(segment, scan->data_end); i++) {
+	for (uint32_t i = 0; i < scan_slots(segment, scan->data_end); i++) {
 		uint64_t id = 0;
 		enum slot slot = verify_slot(segment, map, i, &id);
 		if (slot == SLOT_GOOD || slot == SLOT_MARKER) {
@@ -64,7 +63,7 @@ int scan_segment(const struct segment *segment, char *map, struct scan *scan)
 
 void scan_wipe(const struct segment *segment, char *map, const struct scan *scan)
 {
-	for (uint32_t i = scan->entries; i < slots_above(segment, scan->data_end); i++) {
+	for (uint32_t i = scan->entries; i < scan_slots(segment, scan->data_end); i++) {
 		struct entry *entry = map_entry(map, segment->size, i);
 		if (atomic64_load_relaxed(&entry->commit) != 0) /* nobody else is here yet */
 			atomic64_store_relaxed(&entry->commit, 0);

@@ -31,6 +31,9 @@ struct scan {
 /* `scan` is all zero; holes.gaps is the caller's to free, whatever is returned. 0 or -ENOMEM. */
 int scan_segment(const struct segment *segment, char *map, struct scan *scan);
 
+/* How many slots there can be in a segment whose data ends there. */
+uint32_t scan_slots(const struct segment *segment, size_t data_end);
+
 /* Zeroes the commit words behind the last good entry, so that only commits will stand there. */
 void scan_wipe(const struct segment *segment, char *map, const struct scan *scan);
 

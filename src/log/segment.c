@@ -37,8 +37,6 @@ struct segment *segment_new(size_t size)
 		free(segment);
 		return NULL;
 	}
-	/* A first use then faults once for 2 MiB. Where the system has none, it goes on without. */
-	(void)madvise(map, size, MADV_HUGEPAGE);
 	memset(segment, 0, sizeof *segment);
 	segment->size = size;
 	segment->file.fd = -1;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log/rewrite.h"
+
 /* ---- what was judged is written down ---- */
 
 static int fail_to_write(struct work *work, const struct found *found, int error)
@@ -16,17 +18,28 @@ static int fail_to_write(struct work *work, const struct found *found, int error
 	                    found->segment->file.number, strerror(-error));
 }
 
+static void clear_failed(char *map, void *context)
+{
+	(void)context;
+	((struct segment_header *)(void *)map)->failed = 0;
+}
+
 /* What is read of a file that a sync has failed for may not be on the disk: a copy will be. */
 static int replace_failed(struct work *work, struct found *found)
 {
 	struct segment *segment = found->segment;
+	const struct rewrite rewrite = {
+		.number = segment->file.number, .size = segment->size, .patch = clear_failed};
 	char *map = segment_map(segment);
 
 	segment_publish(segment, NULL, NULL);
 	store_unmap(segment, map);
-	int error = store_replace_by_copy(work->store, segment);
-	if (error == 0)
-		error = store_map_to_append(work->store, segment, &map);
+	int fd = rewrite_file(work->store, &rewrite);
+	if (fd < 0)
+		return fail_to_write(work, found, fd);
+	store_close_file(segment);
+	segment->file.fd = fd;
+	int error = store_map_to_append(work->store, segment, &map);
 	if (error != 0)
 		return fail_to_write(work, found, error);
 	segment_publish(segment, map, NULL);

@@ -13,9 +13,6 @@
 #include "log/recover.h"
 #include "log/scan.h"
 
-/* How the run before ended. */
-enum ending { ENDED_CLEAN, ENDED_PROCESS, ENDED_MACHINE };
-
 /* One file. */
 struct found {
 	struct segment *segment; /* ours until it is in the recovery */
@@ -31,6 +28,7 @@ struct work {
 	struct store *store;
 	const struct log_options *options;
 	uint32_t max_entries;
+	bool only_tries; /* ends before anything is changed */
 	struct recovery *out;
 	char *error;
 	size_t error_size;

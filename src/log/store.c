@@ -55,27 +55,31 @@ static int make_dir(const char *dir)
 	return error;
 }
 
-/* One of them at a time. 0, -EAGAIN when another process has it (*owner), or a negative errno. */
-static int lock(struct store *store, pid_t *owner)
+/* One of them at a time. 0, -EAGAIN when another process has it, or a negative errno. */
+static int lock(struct store *store)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
-	*owner = 0;
 	store->lock_fd = openat(store->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE);
 	if (store->lock_fd < 0)
 		return -errno;
 	if (fcntl(store->lock_fd, F_SETLK, &lock) == 0)
 		return 0;
-	if (errno != EACCES && errno != EAGAIN)
-		return -errno;
-	if (fcntl(store->lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
-		*owner = lock.l_pid;
-	return -EAGAIN;
+	return errno == EACCES ? -EAGAIN : -errno;
+}
+
+long store_owner(const struct store *store)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	if (store->lock_fd < 0 || fcntl(store->lock_fd, F_GETLK, &lock) != 0 ||
+	    lock.l_type == F_UNLCK)
+		return 0;
+	return lock.l_pid;
 }
 
 static int open_dir(struct store *store, const char *dir, char *error, size_t error_size)
 {
-	pid_t owner = 0;
 	int result = make_dir(dir);
 
 	if (result == 0) {
@@ -83,10 +87,10 @@ static int open_dir(struct store *store, const char *dir, char *error, size_t er
 		result = store->dir_fd < 0 ? -errno : 0;
 	}
 	if (result == 0)
-		result = lock(store, &owner);
+		result = lock(store);
+	long owner = result == -EAGAIN ? store_owner(store) : 0;
 	if (result == -EAGAIN && owner > 0)
-		snprintf(error, error_size, "%s: the log is in use by process %ld", dir,
-		         (long)owner);
+		snprintf(error, error_size, "%s: the log is in use by process %ld", dir, owner);
 	else if (result == -EAGAIN)
 		snprintf(error, error_size, "%s: the log is in use by another process", dir);
 	else if (result != 0)
@@ -127,10 +131,9 @@ static void remove_half_made(struct store *store)
 	closedir(dir);
 }
 
-struct store *store_open(const char *dir, char *error, size_t error_size)
+static struct store *new_store(const char *dir, char *error, size_t error_size)
 {
 	struct store *store = calloc(1, sizeof *store);
-	struct statfs system;
 
 	if (store != NULL)
 		*store = (struct store){.dir = strdup(dir), .dir_fd = -1, .lock_fd = -1};
@@ -139,15 +142,49 @@ struct store *store_open(const char *dir, char *error, size_t error_size)
 		free(store);
 		return NULL;
 	}
-	if (open_dir(store, dir, error, error_size) != 0) {
-		store_close(store);
-		return NULL;
-	}
+	return store;
+}
+
+static void learn_surroundings(struct store *store)
+{
+	struct statfs system;
+
 	store->is_in_memory = fstatfs(store->dir_fd, &system) == 0 &&
 	                      ((unsigned long)system.f_type == TMPFS_MAGIC ||
 	                       (unsigned long)system.f_type == RAMFS_MAGIC);
 	read_boot(store->boot);
+}
+
+struct store *store_open(const char *dir, char *error, size_t error_size)
+{
+	struct store *store = new_store(dir, error, error_size);
+
+	if (store == NULL)
+		return NULL;
+	if (open_dir(store, dir, error, error_size) != 0) {
+		store_close(store);
+		return NULL;
+	}
+	learn_surroundings(store);
 	remove_half_made(store);
+	return store;
+}
+
+struct store *store_look(const char *dir, char *error, size_t error_size)
+{
+	struct store *store = new_store(dir, error, error_size);
+
+	if (store == NULL)
+		return NULL;
+	store->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (store->dir_fd < 0) {
+		snprintf(error, error_size, "%s: %s", dir, strerror(errno));
+		store_close(store);
+		return NULL;
+	}
+	/* Only to be asked whose it is; without it nobody has it. */
+	store->lock_fd = openat(store->dir_fd, "lock", O_RDONLY | O_CLOEXEC);
+	learn_surroundings(store);
 	return store;
 }
 
@@ -166,6 +203,11 @@ void store_close(struct store *store)
 const char *store_dir(const struct store *store)
 {
 	return store->dir;
+}
+
+int store_fd(const struct store *store)
+{
+	return store->dir_fd;
 }
 
 const char *store_boot(const struct store *store)
@@ -332,7 +374,7 @@ int store_write_log(struct store *store, const struct store_log *log)
 
 /* ---- segment files ---- */
 
-static struct segment *segment_of(const struct store *store, const struct header_constant *constant)
+struct segment *store_segment_of(const struct store *store, const struct header_constant *constant)
 {
 	struct segment *segment = aligned_alloc(CACHE_LINE, sizeof *segment);
 	if (segment == NULL)
@@ -444,7 +486,7 @@ static struct segment_header header_of(const struct store *store, const struct s
 struct segment *store_make_segment(struct store *store, const struct store_plan *plan, int *error)
 {
 	const struct segment_header header = header_of(store, plan);
-	struct segment *segment = segment_of(store, &header.constant);
+	struct segment *segment = store_segment_of(store, &header.constant);
 	char *map = NULL;
 
 	*error = -ENOMEM;
@@ -530,7 +572,7 @@ struct segment *store_open_segment(struct store *store, uint64_t number,
 	memcpy(header, page, sizeof *header);
 	const char *fault =
 		fd < 0 ? strerror(-fd) : find_fault(store, number, size, &header->constant);
-	struct segment *segment = fault == NULL ? segment_of(store, &header->constant) : NULL;
+	struct segment *segment = fault == NULL ? store_segment_of(store, &header->constant) : NULL;
 	if (segment == NULL) {
 		if (fd >= 0)
 			close(fd);
@@ -592,54 +634,4 @@ bool store_has_file(struct store *store, const struct segment *segment)
 	       fstatat(store->dir_fd, name, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
 	       ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino &&
 	       (uint64_t)ours.st_size == segment->size;
-}
-
-static int copy_bytes(int from, int to, size_t size)
-{
-	enum { PIECE = 1 << 20 };
-	char *piece = malloc(PIECE);
-	int error = piece == NULL ? -ENOMEM : 0;
-
-	for (size_t at = 0; error == 0 && at < size;) {
-		ssize_t n = pread(from, piece, size - at < PIECE ? size - at : PIECE, (off_t)at);
-		if (n > 0 && pwrite(to, piece, (size_t)n, (off_t)at) != n)
-			n = -1;
-		if (n <= 0)
-			error = n == 0 || errno == 0 ? -EIO : -errno;
-		else
-			at += (size_t)n;
-	}
-	free(piece);
-	return error;
-}
-
-int store_replace_by_copy(struct store *store, struct segment *segment)
-{
-	const uint64_t none = 0;
-	char name[STORE_NAME_MAX], temporary[STORE_NAME_MAX + 4];
-
-	store_name(segment->file.number, name);
-	snprintf(temporary, sizeof temporary, "%s.tmp", name);
-	int fd =
-		openat(store->dir_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
-	if (fd < 0)
-		return -errno;
-	errno = 0;
-	int error = -posix_fallocate(fd, 0, (off_t)segment->size);
-	if (error == 0)
-		error = copy_bytes(segment->file.fd, fd, segment->size);
-	if (error == 0 && (pwrite(fd, &none, sizeof none,
-	                          offsetof(struct segment_header, failed)) != sizeof none ||
-	                   fdatasync(fd) != 0))
-		error = -errno;
-	if (error == 0)
-		error = put_in_place(store, temporary, name);
-	if (error != 0) {
-		(void)unlinkat(store->dir_fd, temporary, 0);
-		close(fd);
-		return error;
-	}
-	close(segment->file.fd);
-	segment->file.fd = fd;
-	return 0;
 }

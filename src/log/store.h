@@ -41,10 +41,19 @@ struct store;
  * why. Thread: startup.
  */
 struct store *store_open(const char *dir, char *error, size_t error_size);
+/*
+ * A look into a directory that is there, without its lock: for reading alone, whoever has it
+ * meanwhile. Nothing is made or removed. NULL: `error` says why. Thread: any.
+ */
+struct store *store_look(const char *dir, char *error, size_t error_size);
+/* The process that has the lock, when it is another one; 0: none. Thread: any. */
+long store_owner(const struct store *store);
 /* Unlocks. Thread: the last one. */
 void store_close(struct store *store);
 
 const char *store_dir(const struct store *store);
+/* Its descriptor, the store's own: for those who do to its files what is not done here. */
+int store_fd(const struct store *store);
 /* The machine's boot, as it is now; the same text as long as it runs. */
 const char *store_boot(const struct store *store);
 /* It is a tmpfs: what is here has never outlived a boot. */
@@ -96,6 +105,10 @@ struct segment *store_make_segment(struct store *store, const struct store_plan 
 struct segment *store_open_segment(struct store *store, uint64_t number,
                                    struct segment_header *header, char *error, size_t error_size);
 
+/* A segment of a file with this header: nothing opened, mapped or set that is not in there. NULL:
+ * no memory. Thread: startup. */
+struct segment *store_segment_of(const struct store *store, const struct header_constant *constant);
+
 /*
  * Maps a stored segment's file for reading: *map, watched for faults (fault.h). Nothing is
  * published: segment_verify() comes first. -ENOMEM and the like: try again later. -EBADMSG: the
@@ -109,12 +122,6 @@ int store_map_to_append(struct store *store, struct segment *segment, char **map
 void store_unmap(const struct segment *segment, char *map);
 /* Closes the descriptor, when the last sync is done. Thread: the syncer, or startup. */
 void store_close_file(struct segment *segment);
-
-/*
- * Puts a copy, synced and without the failed mark, in the place of a file that a sync has failed
- * for: what is read of that one may not be on the disk. Nothing of it is mapped. Thread: startup.
- */
-int store_replace_by_copy(struct store *store, struct segment *segment);
 
 /* Whether the name still stands for the file that we have open: else all of it is lost with us. */
 bool store_has_file(struct store *store, const struct segment *segment);

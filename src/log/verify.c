@@ -36,12 +36,29 @@ static bool marker_is_good(const struct segment *segment, const struct entry *en
 	       entry_checksum(entry, id, NULL, segment->key) == entry->checksum;
 }
 
+enum slot verify_slot_as(const struct segment *segment, char *map, uint32_t i, uint64_t id)
+{
+	const struct entry *entry = map_entry(map, segment->size, i);
+	uint64_t slot_begin = segment->size - ((uint64_t)i + 1) * sizeof *entry;
+
+	if (entry_is_marker(entry))
+		return marker_is_good(segment, entry, id) ? SLOT_MARKER : SLOT_BAD;
+	if (entry->offset < SEGMENT_HEADER_SIZE ||
+	    (uint64_t)entry->offset + entry->size > slot_begin || entry_topic_size(entry) == 0 ||
+	    entry->size < frame_size(id, entry_topic_size(entry), 0))
+		return SLOT_BAD;
+	const char *frame = map + entry->offset;
+	if (entry_checksum(entry, id, frame, segment->key) != entry->checksum ||
+	    !text_is_right(frame, entry, id))
+		return SLOT_BAD;
+	return SLOT_GOOD;
+}
+
 enum slot verify_slot(const struct segment *segment, char *map, uint32_t i, uint64_t *id)
 {
 	const struct entry *entry = map_entry(map, segment->size, i);
 	uint64_t commit = atomic64_load_acquire(&entry->commit); /* [O1] */
 	uint64_t found = commit ^ segment->secret;
-	uint64_t slot_begin = segment->size - ((uint64_t)i + 1) * sizeof *entry;
 
 	*id = 0;
 	if (commit == 0)
@@ -50,22 +67,10 @@ enum slot verify_slot(const struct segment *segment, char *map, uint32_t i, uint
 	 * vain. */
 	if (found <= i || found > segment->file.id_bound)
 		return SLOT_BAD;
-	if (entry_is_marker(entry)) {
-		if (!marker_is_good(segment, entry, found))
-			return SLOT_BAD;
+	enum slot slot = verify_slot_as(segment, map, i, found);
+	if (slot != SLOT_BAD)
 		*id = found;
-		return SLOT_MARKER;
-	}
-	if (entry->offset < SEGMENT_HEADER_SIZE ||
-	    (uint64_t)entry->offset + entry->size > slot_begin || entry_topic_size(entry) == 0 ||
-	    entry->size < frame_size(found, entry_topic_size(entry), 0))
-		return SLOT_BAD;
-	const char *frame = map + entry->offset;
-	if (entry_checksum(entry, found, frame, segment->key) != entry->checksum ||
-	    !text_is_right(frame, entry, found))
-		return SLOT_BAD;
-	*id = found;
-	return SLOT_GOOD;
+	return slot;
 }
 
 int gap_list_add(struct gap_list *list, uint64_t from, uint64_t to, enum loss loss)

@@ -23,6 +23,9 @@ enum slot {
  */
 enum slot verify_slot(const struct segment *segment, char *map, uint32_t i, uint64_t *id);
 
+/* What slot i would be under this id, whatever its commit word: good, a marker, or bad. */
+enum slot verify_slot_as(const struct segment *segment, char *map, uint32_t i, uint64_t id);
+
 /* Gaps being collected, in the order of their ids; all zero is an empty one. */
 struct gap_list {
 	struct gaps *gaps; /* to be published, or freed with free(); NULL: none */

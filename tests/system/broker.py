@@ -20,9 +20,10 @@ SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "run
 LISTENING = re.compile(r"psad: listening on (\S+)$")
 
 
-def environment():
-    """Ours without what a service manager may have put in."""
-    return {k: v for k, v in os.environ.items() if k not in ("JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")}
+def environment(**more):
+    """Ours without what a service manager may have put in, and with what a test wants."""
+    unwanted = ("JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")
+    return {k: v for k, v in os.environ.items() if k not in unwanted} | more
 
 
 def run_psad(*arguments, cwd=None):
@@ -32,7 +33,7 @@ def run_psad(*arguments, cwd=None):
 
 
 class Broker:
-    def __init__(self, directory, *options, tcp="127.0.0.1:0", config=None, nofile=None):
+    def __init__(self, directory, *options, tcp="127.0.0.1:0", config=None, nofile=None, env=None):
         assert os.path.exists(PSAD), f"{PSAD} is missing: build it first"
         arguments = ["-c", str(config)] if config else []
         for option in (f"listen.tcp={tcp}", *options):
@@ -41,7 +42,7 @@ class Broker:
         def limit_descriptors():
             resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
 
-        self.process = subprocess.Popen([PSAD, *arguments], cwd=directory, env=environment(), stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([PSAD, *arguments], cwd=directory, env=environment(**(env or {})), stdin=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, preexec_fn=limit_descriptors if nofile else None)
         self.addresses = []
         self._clients = []
@@ -107,6 +108,11 @@ class Broker:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         self.expect_exit()
+
+    def kill(self):
+        """Ends psad as a power switch ends a process: SIGKILL, in the middle of whatever it does."""
+        self.process.kill()
+        self.expect_exit(-signal.SIGKILL)
 
     def _status(self, field):
         text = Path(f"/proc/{self.process.pid}/status").read_text()

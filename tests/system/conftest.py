@@ -6,6 +6,7 @@ import resource
 import pytest
 
 from broker import Broker
+from durable import Durable
 
 
 def pytest_configure(config):
@@ -32,3 +33,17 @@ def broker(tmp_path):
             except AssertionError as failure:
                 failures.append(str(failure))
     assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def durable(tmp_path):
+    """A factory: durable("log.fsync=always", …) is a log directory in which daemons can be run."""
+    made = []
+
+    def make(*options, **keywords):
+        made.append(Durable(keywords.pop("home", tmp_path), *options, **keywords))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()

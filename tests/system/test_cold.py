@@ -45,11 +45,20 @@ def descriptors(broker):
     return len(os.listdir(f"/proc/{broker.process.pid}/fd"))
 
 
+def open_segments(broker):
+    count = 0
+    for entry in os.scandir(f"/proc/{broker.process.pid}/fd"):
+        try:
+            count += os.readlink(entry.path).endswith(".seg")
+        except FileNotFoundError:
+            pass  # closed between the two looks
+    return count
+
+
 def stop_when_stored(broker):
     """Stops it when all segments but the last are as they will be for good, and their files closed."""
     def is_stored():
-        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{broker.process.pid}/fd")]
-        return sum(link.endswith(".seg") for link in links) <= 3  # the tail and its spares
+        return open_segments(broker) <= 3  # the tail and its spares
     wait_until(is_stored, "all full segments are stored")
     broker.stop()
 

@@ -50,7 +50,7 @@ void *__wrap_calloc(size_t count, size_t n)
 	return shall_fail() ? NULL : __real_calloc(count, n);
 }
 
-static char error[LOG_ERROR_MAX];
+static char log_error[LOG_ERROR_MAX];
 static struct slice slice_of(const char *text)
 {
 	return (struct slice){.at = text, .n = strlen(text)};
@@ -307,7 +307,7 @@ static struct world *build(void)
 	memset(world, 0, sizeof *world);
 	world->wake = wake_new(1);
 	assert_non_null(world->wake);
-	world->log = log_open(&options, world->wake, error, sizeof error);
+	world->log = log_open(&options, world->wake, log_error, sizeof log_error);
 	assert_non_null(world->log);
 	epoch_register(log_epoch(world->log), &world->me);
 	world->interest = interest_new(log_hash_key(world->log));

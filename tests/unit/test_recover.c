@@ -523,6 +523,14 @@ static void what_was_synced_must_be_there_at_the_end_too(void **state)
 	check_refused(&w, "messages 19 to 20 are damaged");
 }
 
+static void what_was_synced_is_no_claim(void **state)
+{
+	(void)state;
+	crash(&w, append_and_sync);
+	wipe(&w, 1, slot_at(9), sizeof(struct entry));
+	check_refused(&w, "messages 10 to 10 are damaged");
+}
+
 /* ---- damage ---- */
 
 static void a_claim_is_no_excuse_after_a_clean_stop(void **state)
@@ -739,6 +747,7 @@ int main(int argc, char **argv)
 		TEST(segments_that_did_not_get_to_the_disk_are_lost),
 		TEST(what_was_synced_must_be_there),
 		TEST(what_was_synced_must_be_there_at_the_end_too),
+		TEST(what_was_synced_is_no_claim),
 		TEST(a_claim_is_no_excuse_after_a_clean_stop),
 		TEST(what_a_clean_stop_wrote_down_must_be_there),
 		TEST(a_changed_byte_in_a_living_machine_is_damage),

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * survey: what can still be told of the files of a directory, whatever has happened to them.
+ *
+ * Where recover.h refuses, this goes on: each file is looked at by itself (piece.h), and what is
+ * known of one by no more than its place is found out from its neighbours. Nothing is changed. What
+ * it all means is assess.h's to say.
+ */
+#ifndef PSAD_LOG_SURVEY_H
+#define PSAD_LOG_SURVEY_H
+
+#include "log/piece.h"
+#include "log/recover.h"
+
+struct survey {
+	struct store *store;
+	struct store_log log; /* where is_known */
+	bool is_known;
+	bool has_log;
+	char log_fault[LOG_ERROR_MAX / 2]; /* why it is not, as a sentence; "" when it is */
+	uint64_t key;
+	long owner;           /* the process that is writing to it all; 0: none */
+	enum ending ending;   /* where is_known and nobody does */
+	struct piece *pieces; /* by number, without a break */
+	size_t count;
+};
+
+/*
+ * Reads all of the directory. -1: it is none of a log, or nothing can be told or is to be done (of
+ * a log of another format), and `error` is a sentence; the survey is empty then. Thread: startup.
+ */
+int survey_read(struct survey *survey, struct store *store, char *error, size_t error_size);
+void survey_free(struct survey *survey);
+
+#endif
