@@ -464,6 +464,28 @@ static void what_retention_has_taken_is_not_damaged(void **state)
 	assert_int_equal(maps, 1);
 }
 
+/* Else a long queue would hold up those who publish, where the log is at its bound. */
+static void what_retention_has_taken_does_not_wait_in_the_queue(void **state)
+{
+	(void)state;
+	struct log_options options;
+	struct block block;
+	uint64_t to;
+	unsigned wanted = 0;
+	make_cold(FEW);
+	refusals = UINT32_MAX / 2; /* nothing gets off the queue by being warmed */
+	for (uint64_t id = 1; id < 2000; id = to + 1, wanted++) {
+		ids_of(wanted + 1, &id, &to);
+		want(id);
+	}
+	uint64_t warmed = log_warmed(w.log);
+	options = w.options;
+	options.retain_messages = 100;
+	log_set_retention(w.log, &options);
+	WAIT_FOR(verdict_of(2000, &block) == BLOCK_DROPPED);
+	WAIT_FOR(log_warmed(w.log) == warmed + wanted);
+}
+
 static void a_log_can_be_closed_while_it_is_warmed(void **state)
 {
 	(void)state;
@@ -572,6 +594,7 @@ int main(int argc, char **argv)
 		TEST(a_mapping_outlives_whoever_looks_at_it),
 		TEST(retention_may_take_what_is_being_warmed),
 		TEST(what_retention_has_taken_is_not_damaged),
+		TEST(what_retention_has_taken_does_not_wait_in_the_queue),
 		TEST(a_log_can_be_closed_while_it_is_warmed),
 		TEST(a_search_by_time_waits_for_what_is_cold),
 		TEST(a_search_by_time_in_what_is_damaged_finds_its_beginning),
