@@ -193,13 +193,7 @@ int piece_read_header(const struct store *store, uint64_t key, bool is_live, str
 			break;
 		(void)poll(NULL, 0, 1);
 	}
-	if (error == -ENOENT)
-		return 0;
-	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
-		return error;
-	if (error != 0)
-		piece_drop(piece, "can't be opened");
-	return 0;
+	return error == -ENOENT ? 0 : error;
 }
 
 /* ---- slots ---- */

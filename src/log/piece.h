@@ -91,7 +91,7 @@ bool piece_is_foreign(const struct piece *piece);
 
 /*
  * The header, its segment if it has one, and the faults of both. `key`: the log's. `is_live`: a
- * psad may be writing to it. That there is no file, or that it can't be opened, is no error.
+ * psad may be writing to it. That there is no file is no error.
  */
 int piece_read_header(const struct store *store, uint64_t key, bool is_live, struct piece *piece);
 /* All the rest, of one that has a segment. */

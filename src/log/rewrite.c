@@ -146,10 +146,10 @@ int rewrite_keep(struct store *store, const char *name)
 		if (error != -EEXIST)
 			break;
 	}
-	if (error == -ENOENT)
-		return 0;
 	if (error == -EPERM || error == -EOPNOTSUPP || error == -EMLINK || error == -ENOSYS)
 		error = keep_copy(store, name, other);
+	if (error == -ENOENT)
+		return 0;
 	return error == 0 ? sync_dir(store) : error;
 }
 

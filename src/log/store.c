@@ -75,7 +75,7 @@ long store_owner(const struct store *store)
 	if (store->lock_fd < 0 || fcntl(store->lock_fd, F_GETLK, &lock) != 0 ||
 	    lock.l_type == F_UNLCK)
 		return 0;
-	return lock.l_pid;
+	return lock.l_pid > 0 ? lock.l_pid : -1; /* of one that we can't see */
 }
 
 static int open_dir(struct store *store, const char *dir, char *error, size_t error_size)

@@ -46,7 +46,8 @@ struct store *store_open(const char *dir, char *error, size_t error_size);
  * meanwhile. Nothing is made or removed. NULL: `error` says why. Thread: any.
  */
 struct store *store_look(const char *dir, char *error, size_t error_size);
-/* The process that has the lock, when it is another one; 0: none. Thread: any. */
+/* The process that has the lock, when it is another one; 0: none; -1: one whose number is not to be
+ * had. Thread: any. */
 long store_owner(const struct store *store);
 /* Unlocks. Thread: the last one. */
 void store_close(struct store *store);

@@ -210,19 +210,22 @@ static void drop_retired(struct survey *survey)
 	}
 }
 
-static int read_all(struct survey *survey)
+/* 0 or -1. */
+static int read_all(struct survey *survey, char *error, size_t error_size)
 {
 	for (size_t i = 0; i < survey->count; i++) {
 		struct piece *piece = &survey->pieces[i];
-		int error =
+		int result =
 			piece_read_header(survey->store, survey->key, survey->owner != 0, piece);
-		if (error == 0 && piece->segment != NULL)
-			error = piece_read_slots(survey->store, piece);
-		if (error == -ENOENT && survey->owner != 0) { /* dropped by retention meanwhile */
+		if (result == 0 && piece->segment != NULL)
+			result = piece_read_slots(survey->store, piece);
+		if (result == -ENOENT && survey->owner != 0) { /* dropped by retention meanwhile */
 			piece_drop(piece, "is missing");
 			piece->has_file = false;
-		} else if (error != 0) {
-			return error;
+		} else if (result != 0) {
+			snprintf(error, error_size, "%s/%020" PRIu64 ".seg: can't be looked at: %s",
+			         store_dir(survey->store), piece->number, strerror(-result));
+			return -1;
 		}
 	}
 	if (survey->owner != 0)
@@ -241,11 +244,7 @@ static int read_once(struct survey *survey, struct store *store, char *error, si
 		return -1;
 	if (survey->is_known)
 		survey->ending = recover_ending(store, &survey->log);
-	int result = read_all(survey);
-	if (result != 0)
-		snprintf(error, error_size, "%s: can't be looked at: %s", store_dir(store),
-		         strerror(-result));
-	return result == 0 ? 0 : -1;
+	return read_all(survey, error, error_size);
 }
 
 static bool has_any(const struct survey *survey)

@@ -41,19 +41,43 @@ static void count_call(void)
 	}
 
 WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
-WRAP(int, linkat, (int a, const char *b, int c, const char *d, int e), (a, b, c, d, e))
 WRAP(int, unlinkat, (int a, const char *b, int c), (a, b, c))
 WRAP(int, fdatasync, (int a), (a))
 WRAP(int, fsync, (int a), (a))
 WRAP(ssize_t, pwrite, (int a, const void *b, size_t c, off_t d), (a, b, c, d))
 WRAP(ssize_t, write, (int a, const void *b, size_t c), (a, b, c))
-WRAP(int, posix_fallocate, (int a, off_t b, off_t c), (a, b, c))
+
+static bool has_no_links, is_full, is_locked_up;
+
+int __real_linkat(int a, const char *b, int c, const char *d, int e);
+int __wrap_linkat(int a, const char *b, int c, const char *d, int e);
+int __wrap_linkat(int a, const char *b, int c, const char *d, int e)
+{
+	count_call();
+	if (!has_no_links)
+		return __real_linkat(a, b, c, d, e);
+	/* As a file system without them does it. */
+	errno = faccessat(c, d, F_OK, 0) == 0 ? EEXIST : EPERM;
+	return -1;
+}
+
+int __real_posix_fallocate(int a, off_t b, off_t c);
+int __wrap_posix_fallocate(int a, off_t b, off_t c);
+int __wrap_posix_fallocate(int a, off_t b, off_t c)
+{
+	count_call();
+	return is_full ? ENOSPC : __real_posix_fallocate(a, b, c);
+}
 
 int __real_openat(int a, const char *b, int c, mode_t d);
 int __wrap_openat(int a, const char *b, int c, mode_t d);
 int __wrap_openat(int a, const char *b, int c, mode_t d)
 {
 	count_call();
+	if (is_locked_up && strstr(b, ".seg") != NULL) {
+		errno = EACCES;
+		return -1;
+	}
 	return __real_openat(a, b, c, d);
 }
 
@@ -65,6 +89,7 @@ static int begin(void **state)
 {
 	(void)state;
 	calls_left = 0;
+	has_no_links = is_full = is_locked_up = false;
 	world_begin(&w, "/dev/shm");
 	w.options.sync_interval_us = 1000;
 	return 0;
@@ -1266,6 +1291,44 @@ static void a_log_in_use_is_not_repaired(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 }
 
+/* What can't be opened may be whole. */
+static void what_is_not_to_be_looked_at_is_not_taken_for_damaged(void **state)
+{
+	(void)state;
+	log_that(CLEAN);
+	is_locked_up = true;
+	check_not_repaired("00000000000000000001.seg: can't be looked at: Permission denied");
+	is_locked_up = false;
+}
+
+static void where_the_disk_is_full_all_stays_until_there_is_room(void **state)
+{
+	(void)state;
+	static char expected[IDS_MAX];
+	const struct scenario *scenario = find_scenario(CLEAN, everything_at_once);
+	uint32_t identity = prepare(scenario, expected);
+	is_full = true;
+	check_not_repaired("No space left on device");
+	is_full = false;
+	repair("with room");
+	check_scenario(scenario, expected, identity, "with room");
+}
+
+static void without_links_copies_are_kept(void **state)
+{
+	(void)state;
+	static char expected[IDS_MAX];
+	static struct snapshot damaged;
+	const struct scenario *scenario = find_scenario(CLEAN, everything_at_once);
+	uint32_t identity = prepare(scenario, expected);
+	take_snapshot(&damaged);
+	has_no_links = true;
+	repair("without links");
+	check_kept(&damaged, "without links");
+	has_no_links = false;
+	check_scenario(scenario, expected, identity, "without links");
+}
+
 /* ---- twice, and identities ---- */
 
 static void what_was_kept_before_is_kept_still(void **state)
@@ -1360,6 +1423,9 @@ int main(int argc, char **argv)
 		TEST(other_formats_are_left_alone),
 		TEST(where_nothing_is_left_nothing_is_changed),
 		TEST(a_log_in_use_is_not_repaired),
+		TEST(what_is_not_to_be_looked_at_is_not_taken_for_damaged),
+		TEST(where_the_disk_is_full_all_stays_until_there_is_room),
+		TEST(without_links_copies_are_kept),
 		TEST(what_was_kept_before_is_kept_still),
 		TEST(a_gap_stays_where_the_next_repair_finds_more),
 		TEST(another_identity_is_another_identity),
