@@ -62,10 +62,16 @@ void __wrap_store_unmap(const struct segment *segment, char *map)
 
 enum { FEW = 3000, MANY = 40000 };
 
+/* Inside a section. */
+static const struct directory *directory_now(void)
+{
+	return atomic_load_pointer_acquire(&w.log->directory); /* [O5] */
+}
+
 static bool all_are_stored(void)
 {
 	epoch_enter(&w.me);
-	const struct directory *directory = w.log->directory;
+	const struct directory *directory = directory_now();
 	size_t i = 0;
 	while (segment_is_stored(directory->segments[i]))
 		i++;
@@ -134,7 +140,7 @@ static size_t count_mapped(void)
 {
 	size_t count = 0;
 	epoch_enter(&w.me);
-	const struct directory *directory = w.log->directory;
+	const struct directory *directory = directory_now();
 	for (size_t i = 0; i < directory->count; i++)
 		count += segment_is_stored(directory->segments[i]) &&
 		         segment_map(directory->segments[i]) != NULL;
@@ -146,7 +152,7 @@ static size_t count_mapped(void)
 static void ids_of(uint64_t number, uint64_t *from, uint64_t *to)
 {
 	epoch_enter(&w.me);
-	const struct directory *directory = w.log->directory;
+	const struct directory *directory = directory_now();
 	const struct segment *segment =
 		directory->segments[number - directory->segments[0]->file.number];
 	*from = atomic64_load_acquire(&segment->base);
@@ -540,8 +546,9 @@ static void a_search_by_time_in_what_is_damaged_finds_its_beginning(void **state
 	segment_path(&w, 2, path);
 	assert_int_equal(truncate(path, SMALL / 2), 0);
 	epoch_enter(&w.me);
-	time_us = w.log->directory->segments[1]->last_time_us;
-	bool is_within = w.log->directory->segments[1]->first_time_us < time_us;
+	const struct segment *segment = directory_now()->segments[1];
+	time_us = segment->last_time_us;
+	bool is_within = segment->first_time_us < time_us;
 	epoch_leave(&w.me);
 	uint64_t found = find_time(&w, time_us);
 	if (is_within)
