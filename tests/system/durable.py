@@ -109,8 +109,15 @@ class Durable:
     @property
     def files(self):
         """name -> content of what is kept there: neither the lock nor half-made files."""
-        return {path.name: path.read_bytes() for path in sorted(self.dir.iterdir())
-                if path.name != "lock" and path.suffix != ".tmp"}
+        contents = {}
+        for path in sorted(self.dir.iterdir()):
+            if path.name == "lock" or path.suffix == ".tmp":
+                continue
+            try:
+                contents[path.name] = path.read_bytes()
+            except FileNotFoundError:
+                pass  # dropped meanwhile
+        return contents
 
     def used_bytes(self):
         """What the directory takes: as du counts it, and as the sizes of the segments."""
