@@ -3,6 +3,7 @@
 #   make                build/psad
 #   make run            a broker with the default configuration, in the foreground
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
+#   make soak           the kill and the loss of power of make check, SOAK times as long
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make planted        faults planted in the log, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
@@ -20,6 +21,7 @@ WITH_SYSTEMD = yes
 PARTS = unit race lint system
 RACE_SECONDS = 3
 FUZZ_SECONDS = 60
+SOAK = 10
 CC = gcc
 CFLAGS =
 LDFLAGS =
@@ -31,8 +33,8 @@ CC = clang
 endif
 
 # What is missing is installed now (not with -n), before the libraries are looked for below.
-ifneq ($(and $(filter run check,$(GOALS)),$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,yes)),)
-$(shell packaging/deps.sh build $(if $(filter check,$(GOALS)),test) >&2)
+ifneq ($(and $(filter run check soak,$(GOALS)),$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,yes)),)
+$(shell packaging/deps.sh build $(if $(filter check soak,$(GOALS)),test) >&2)
 ifneq ($(.SHELLSTATUS),0)
 $(error packaging/deps.sh could not install what is missing)
 endif
@@ -105,7 +107,7 @@ CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-s
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check planted lint bench bench-peers fuzz install clean
+.PHONY: all run check soak planted lint bench bench-peers fuzz install clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -157,6 +159,12 @@ run: $(OUT)/psad
 
 check: $(OUT)/psad $(UNIT) $(RACE)
 	@tests/run --flavour $(FLAVOUR) --out $(OUT) --race-seconds $(RACE_SECONDS) $(PARTS)
+
+# 200 lives that end in kill -9 and 240 losses of power for each log.fsync, with SOAK=10.
+soak: $(OUT)/psad
+	PSAD=$(abspath $(OUT)/psad) PSAD_KILL_CYCLES=$$((20 * $(SOAK))) PSAD_POWER_CUTS=$$((24 * $(SOAK))) \
+		$(or $(wildcard /usr/bin/python3),python3) -m pytest -q -n auto -p no:cacheprovider \
+		tests/system/test_durable_kill.py tests/system/test_durable_power.py
 
 # What is not here is not asked; packaging/deps.sh lint installs it.
 lint:
