@@ -54,7 +54,7 @@ struct log {
 
 	/* Raised with each segment that is warmed, relaxed: the clock of segment.used_tick. */
 	_Alignas(CACHE_LINE) uint32_t tick;
-	/* [O23] serve: add, which releases, when a segment that was asked for is warm, or known to be
+	/* [O23] dismiss: add, which releases, when a segment that was asked for is warm, or known to be
 	 * damaged, or gone; log_warmed: acquire, before the log is looked at. */
 	uint64_t warmed;
 };

@@ -51,6 +51,12 @@ struct log_options {
 	void *context;
 };
 
+/*
+ * The most messages that all threads together may be appending at a time, so that recovery knows how
+ * long a hole can be: a thousand threads with a batch of 64 each.
+ */
+enum { LOG_CLAIMED_MAX = 64 << 10 };
+
 enum { LOG_ERROR_MAX = 1024 }; /* bytes that are enough for any sentence */
 
 /*

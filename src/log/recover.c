@@ -132,6 +132,8 @@ static int read_header(struct work *work, struct found *found, uint64_t number)
 static int read_entries(struct work *work, struct found *found)
 {
 	struct segment *segment = found->segment;
+	/* A process that dies leaves no more open than its threads had claimed. */
+	uint32_t max_hole = work->ending == ENDED_PROCESS ? LOG_CLAIMED_MAX : UINT32_MAX;
 	char *map = NULL;
 
 	/* What a former summary said is computed anew. */
@@ -140,7 +142,7 @@ static int read_entries(struct work *work, struct found *found)
 	int error = store_map_to_append(work->store, segment, &map);
 	if (error == 0) {
 		segment_publish(segment, map, NULL);
-		error = scan_segment(segment, map, &found->scan);
+		error = scan_segment(segment, map, max_hole, &found->scan);
 	}
 	if (error != 0)
 		return recover_fail(work, "%020" PRIu64 ".seg: can't be mapped: %s",

@@ -39,12 +39,15 @@ static void cut_tail(struct scan *scan)
 	}
 }
 
-int scan_segment(const struct segment *segment, char *map, struct scan *scan)
+int scan_segment(const struct segment *segment, char *map, uint32_t max_hole, struct scan *scan)
 {
+	uint32_t empty = 0; /* slots since the last that was not */
+
 	scan->data_end = SEGMENT_HEADER_SIZE;
-	for (uint32_t i = 0; i < scan_slots(segment, scan->data_end); i++) {
+	for (uint32_t i = 0; i < scan_slots(segment, scan->data_end) && empty < max_hole; i++) {
 		uint64_t id = 0;
 		enum slot slot = verify_slot(segment, map, i, &id);
+		empty = slot == SLOT_EMPTY ? empty + 1 : 0;
 		if (slot == SLOT_GOOD || slot == SLOT_MARKER) {
 			if (scan->base == 0)
 				scan->base = id - i;

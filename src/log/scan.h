@@ -28,8 +28,11 @@ struct scan {
 	bool is_littered; /* behind `entries` stand commit words that are not 0 */
 };
 
-/* `scan` is all zero; holes.gaps is the caller's to free, whatever is returned. 0 or -ENOMEM. */
-int scan_segment(const struct segment *segment, char *map, struct scan *scan);
+/*
+ * `scan` is all zero; holes.gaps is the caller's to free, whatever is returned. Behind `max_hole` empty
+ * slots in a row nothing is looked for. 0 or -ENOMEM.
+ */
+int scan_segment(const struct segment *segment, char *map, uint32_t max_hole, struct scan *scan);
 
 /* How many slots there can be in a segment whose data ends there. */
 uint32_t scan_slots(const struct segment *segment, size_t data_end);

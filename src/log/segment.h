@@ -115,7 +115,7 @@ struct segment {
 	/* When it was last read, in log.tick's, 0: not since it was warmed; relaxed, it only helps
 	 * to choose what to unmap. */
 	uint32_t used_tick;
-	/* [O24] warmer_want: exchange, which acquires; dismiss_first: release, when it is off the
+	/* [O24] warmer_want: exchange, which acquires; dismiss: release, when it is off the
 	 * list. Somebody has asked for it. */
 	uint32_t is_wanted;
 	struct segment *next_wanted; /* whose it is says is_wanted */

@@ -206,7 +206,7 @@ static uint32_t age_of(const struct warmer *warmer, const struct segment *segmen
 	return used == 0 ? UINT32_MAX : atomic32_load_relaxed(&warmer->log->tick) - used;
 }
 
-/* The one to be let go: of those that are not fresh the one used longest ago; mapped_count: none. */
+/* The one to be let go: of those not fresh the one used longest ago; mapped_count: none. */
 static size_t choose(const struct warmer *warmer)
 {
 	uint64_t now_ms = clock_mono_ms();
@@ -276,23 +276,84 @@ static void take_stored(struct warmer *warmer)
 	}
 }
 
+/* ---- the queue ---- */
+
+/* Moves what was asked for to the end of the queue, in the order in which it was. */
+static void take_wanted(struct warmer *warmer)
+{
+	struct segment *newest, *oldest = NULL;
+
+	do
+		newest = atomic_load_pointer_acquire(&warmer->wanted);                /* [O25] */
+	while (newest != NULL && !atomic_cas_pointer(&warmer->wanted, newest, NULL)); /* [O25] */
+	if (newest == NULL)
+		return;
+	struct segment *last = newest;
+	while (newest != NULL) {
+		struct segment *next = newest->next_wanted;
+		newest->next_wanted = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	if (warmer->first == NULL)
+		warmer->first = oldest;
+	else
+		warmer->last->next_wanted = oldest;
+	warmer->last = last;
+}
+
+/* Takes the one behind `before` (NULL: the first) off the queue: nobody has to wait for it. */
+static void dismiss(struct warmer *warmer, struct segment *before)
+{
+	struct segment **link = before == NULL ? &warmer->first : &before->next_wanted;
+	struct segment *segment = *link;
+
+	*link = segment->next_wanted;
+	if (warmer->last == segment)
+		warmer->last = before;
+	/* [O24] Who still sees that somebody has asked has looked at log.warmed [O23] before. */
+	atomic32_store_release(&segment->is_wanted, 0);
+	segment_let_go(segment);
+	(void)atomic64_add(&warmer->log->warmed, 1); /* [O23] */
+	wake_ring(warmer->log->wake);
+}
+
+/* Those behind the first that retention has taken: held, they would count against its bound. */
+static void dismiss_retired(struct warmer *warmer)
+{
+	take_wanted(warmer);
+	for (struct segment *at = warmer->first; at != NULL && at->next_wanted != NULL;) {
+		if (segment_is_retired(at->next_wanted))
+			dismiss(warmer, at);
+		else
+			at = at->next_wanted;
+	}
+}
+
 /* ---- warming ---- */
 
 enum warm_verdict {
 	WARM_DONE,  /* it can be read, or is known to be damaged, or nobody will ask for it again */
 	WARM_LATER, /* there is no memory */
-	WARM_STOPPED,
+	WARM_STOPPED, /* in the middle, because we are to end, or retention has taken it */
 };
 
+/* Between two pieces of work on the first of the queue. */
+static bool is_to_stop(struct warmer *warmer, const struct segment *segment)
+{
+	dismiss_retired(warmer);
+	return is_stopping(warmer) || segment_is_retired(segment);
+}
+
 /* Reads the pages begin..end - 1 of the mapping from the disk. */
-static enum warm_verdict read_pages(const struct warmer *warmer, char *map, size_t begin,
-                                    size_t end)
+static enum warm_verdict read_pages(struct warmer *warmer, const struct segment *segment, char *map,
+                                    size_t begin, size_t end)
 {
 	begin = begin / PAGE * PAGE;
 	end = (end + PAGE - 1) / PAGE * PAGE;
 	for (size_t at = begin; at < end; at += PIECE_BYTES) {
 		size_t n = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
-		if (is_stopping(warmer))
+		if (is_to_stop(warmer, segment))
 			return WARM_STOPPED;
 		if (madvise(map + at, n, MADV_POPULATE_READ) == 0)
 			continue;
@@ -306,14 +367,14 @@ static enum warm_verdict read_pages(const struct warmer *warmer, char *map, size
 	return WARM_DONE;
 }
 
-static enum warm_verdict verify(const struct warmer *warmer, const struct segment *segment,
-                                char *map, struct gap_list *list)
+static enum warm_verdict verify(struct warmer *warmer, const struct segment *segment, char *map,
+                                struct gap_list *list)
 {
 	uint32_t entries = state_entries(atomic64_load_acquire(&segment->state)); /* [O4] */
 
 	for (uint32_t i = 0; i < entries; i += PIECE_ENTRIES) {
 		uint32_t n = entries - i < PIECE_ENTRIES ? entries - i : PIECE_ENTRIES;
-		if (is_stopping(warmer))
+		if (is_to_stop(warmer, segment))
 			return WARM_STOPPED;
 		if (segment_verify(segment, map, i, n, list) != 0)
 			return WARM_LATER;
@@ -322,16 +383,16 @@ static enum warm_verdict verify(const struct warmer *warmer, const struct segmen
 }
 
 /* Brings all of the mapping that holds something into memory and looks at it. */
-static enum warm_verdict read_and_verify(const struct warmer *warmer, const struct segment *segment,
+static enum warm_verdict read_and_verify(struct warmer *warmer, const struct segment *segment,
                                          char *map, struct gap_list *list)
 {
 	uint64_t state = atomic64_load_acquire(&segment->state); /* [O4] */
 	size_t index = (size_t)state_entries(state) * sizeof(struct entry);
 	enum warm_verdict verdict =
-		read_pages(warmer, map, 0, SEGMENT_HEADER_SIZE + state_bytes(state));
+		read_pages(warmer, segment, map, 0, SEGMENT_HEADER_SIZE + state_bytes(state));
 
 	if (verdict == WARM_DONE)
-		verdict = read_pages(warmer, map, segment->size - index, segment->size);
+		verdict = read_pages(warmer, segment, map, segment->size - index, segment->size);
 	return verdict == WARM_DONE ? verify(warmer, segment, map, list) : verdict;
 }
 
@@ -421,52 +482,15 @@ static enum warm_verdict warm(struct warmer *warmer, struct segment *segment)
 		say_memory(warmer, -ENOMEM);
 	store_unmap(segment, map);
 	free(list.gaps);
-	return verdict;
+	return verdict == WARM_STOPPED && !is_stopping(warmer) ? WARM_DONE : verdict;
 }
 
-/* ---- the queue ---- */
-
-/* Moves what was asked for to the end of the queue, in the order in which it was. */
-static void take_wanted(struct warmer *warmer)
-{
-	struct segment *newest, *oldest = NULL;
-
-	do
-		newest = atomic_load_pointer_acquire(&warmer->wanted);                /* [O25] */
-	while (newest != NULL && !atomic_cas_pointer(&warmer->wanted, newest, NULL)); /* [O25] */
-	if (newest == NULL)
-		return;
-	struct segment *last = newest;
-	while (newest != NULL) {
-		struct segment *next = newest->next_wanted;
-		newest->next_wanted = oldest;
-		oldest = newest;
-		newest = next;
-	}
-	if (warmer->first == NULL)
-		warmer->first = oldest;
-	else
-		warmer->last->next_wanted = oldest;
-	warmer->last = last;
-}
-
-/* The first of the queue need not be waited for any more. */
-static void dismiss_first(struct warmer *warmer)
-{
-	struct segment *segment = warmer->first;
-
-	warmer->first = segment->next_wanted;
-	/* [O24] Who still sees that somebody has asked has looked at log.warmed [O23] before. */
-	atomic32_store_release(&segment->is_wanted, 0);
-	segment_let_go(segment);
-}
+/* ---- the thread ---- */
 
 /* Warms what is wanted, one after the other. Returns in how many milliseconds to go on. */
 static int serve(struct warmer *warmer)
 {
-	struct log *log = warmer->log;
-
-	for (take_wanted(warmer); warmer->first != NULL; take_wanted(warmer)) {
+	for (dismiss_retired(warmer); warmer->first != NULL; dismiss_retired(warmer)) {
 		epoch_poll(&warmer->epoch);
 		if (is_fading(warmer, warmer->first) || warmer->fading_count >= FADING_MAX)
 			return FADING_MS;
@@ -480,14 +504,10 @@ static int serve(struct warmer *warmer)
 		case WARM_STOPPED:
 			return 0;
 		}
-		dismiss_first(warmer);
-		(void)atomic64_add(&log->warmed, 1); /* [O23] */
-		wake_ring(log->wake);
+		dismiss(warmer, NULL);
 	}
 	return TICK_MS;
 }
-
-/* ---- the thread ---- */
 
 static int pass(struct warmer *warmer)
 {
@@ -574,7 +594,7 @@ void warmer_free(struct warmer *warmer)
 		return;
 	take_wanted(warmer);
 	while (warmer->first != NULL)
-		dismiss_first(warmer);
+		dismiss(warmer, NULL);
 	epoch_drain(&warmer->epoch);
 	close(warmer->eventfd);
 	free(warmer);

@@ -141,8 +141,8 @@ static void want_next(struct fanout *fanout, const struct follower *follower,
 }
 
 /*
- * Sends what matches of the block from the follower's position on, as much as is worth a write. False
- * when the follower can't go on now.
+ * Sends what matches of the block from the follower's position on, as much as is worth a write.
+ * False when the follower can't go on now.
  */
 static bool send_block(struct fanout *fanout, struct follower *follower, const struct block *block)
 {

@@ -143,8 +143,8 @@ static void note_delivery(struct fanout *fanout, struct follower *follower, uint
 }
 
 /*
- * Not all of the run list went, but `sent` bytes. 0, or negative when the follower can't be served any
- * more.
+ * Not all of the run list went, but `sent` bytes. 0, or negative when the follower can't be served
+ * any more.
  */
 static int stop_short(struct fanout *fanout, struct follower *follower,
                       const struct selection *selection, size_t sent)

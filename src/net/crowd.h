@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * crowd: the inside of a fan-out: its followers, the states that they go through, and how one is
- * written to. Shared by fanout.c (turns, the walk, what the owner asks for) and chase.c (those that are
- * behind), and by nobody else.
+ * written to. Shared by fanout.c (turns, the walk, what the owner asks for) and chase.c (those that
+ * are behind), and by nobody else.
  *
  * Thread: the owner worker, inside a section where the log is looked at.
  */
@@ -63,15 +63,15 @@ void crowd_thaw(struct fanout *fanout);
 void crowd_lose(struct fanout *fanout, struct follower *follower);
 
 /*
- * Writes fanout->run, which is that of the selection, to one follower. True when all of it went; else
- * the follower is BLOCKED at its own position, or BEHIND because the segment has been found to be
+ * Writes fanout->run, which is that of the selection, to one follower. True when all of it went;
+ * else the follower is BLOCKED at its own position, or BEHIND because the segment has been found to be
  * damaged, or lost.
  */
 bool crowd_deliver(struct fanout *fanout, struct follower *follower,
                    const struct selection *selection);
 
-/* chase.c: a slice of work for those that are behind, in turn; or for one of them. Those that follow
- * for ever wait for the walk once they have passed it, unless `beyond_walk`. */
+/* chase.c: a slice of work for those that are behind, in turn; or for one of them. Those that
+ * follow for ever wait for the walk once they have passed it, unless `beyond_walk`. */
 void chase_all(struct fanout *fanout, uint64_t head);
 void chase_one(struct fanout *fanout, struct follower *follower, uint64_t head, bool beyond_walk);
 

@@ -67,8 +67,8 @@ struct follower {
 /* What the follower's owner does; the follower may not leave within a call. */
 struct fanout_calls {
 	/*
-	 * Writes `size` log bytes. Returns how many went (0 when the socket is full or other bytes have
-	 * to go first), or a negative errno when the connection is lost; but -EFAULT: the bytes
+	 * Writes `size` log bytes. Returns how many went (0 when the socket is full or other bytes
+	 * have to go first), or a negative errno when the connection is lost; but -EFAULT: the bytes
 	 * can't be read, and none went.
 	 */
 	ssize_t (*write)(struct follower *follower, const struct iovec *iov, int count,

@@ -11,17 +11,17 @@
 
 enum {
 	/*
-	 * A message larger than the latter is written in pieces of the former, as if the socket was full
-	 * behind each: all that follow get one piece before any gets the next, so that it is copied from
-	 * the CPU's cache and not from memory.
+	 * A message larger than the latter is written in pieces of the former, as if the socket was
+	 * full behind each: all that follow get one piece before any gets the next, so that it is
+	 * copied from the CPU's cache and not from memory.
 	 */
 	PIECE_BYTES = 256 << 10,
 	PIECE_BYTES_MAX = 384 << 10,
 };
 
 /*
- * The one door for socket output. Bytes written, 0 when the socket is full, negative errno. A socket's
- * own calls, because writev() first goes through all that files may need.
+ * The one door for socket output. Bytes written, 0 when the socket is full, negative errno. A
+ * socket's own calls, because writev() first goes through all that files may need.
  */
 static ssize_t write_socket(struct conn *conn, const struct iovec *iov, int count)
 {

@@ -2,8 +2,8 @@
 /* LINK: -Wl,--wrap=log_block,--wrap=log_block_back,--wrap=log_want,--wrap=log_warmed */
 /*
  * The fan-out where the log is not all there: segments that are cold, ids that can't be read, and
- * what is found out to be damaged while it is sent. The log is a real one in memory, of which the test
- * says what is cold and what is missing. What a follower gets is compared, id by id, with what it
+ * what is found out to be damaged while it is sent. The log is a real one in memory, of which the
+ * test says what is cold and what is missing. What a follower gets is compared, id by id, with what it
  * must get. PSAD_TEST_SEED repeats the random test.
  */
 #include "net/fanout.h"
@@ -885,6 +885,19 @@ static void damage_found_while_catching_up_is_told(void **state)
 	check(fake, appended, UINT64_MAX);
 }
 
+/* Zeros match nothing, which is not to be believed. */
+static void damage_is_told_to_whom_nothing_matched(void **state)
+{
+	(void)state;
+	append_many(1000);
+	survey();
+	is_damaged_next = true;
+	struct fake *fake = join(0, "z.*", bases[1] + 4);
+	run();
+	expect_damage(bases[1]);
+	check(fake, appended, UINT64_MAX);
+}
+
 static void damage_found_while_seeking_back_is_passed(void **state)
 {
 	(void)state;
@@ -1057,6 +1070,7 @@ int main(int argc, char **argv)
 		TEST(what_went_while_it_was_damaged_is_not_trusted),
 		TEST(damage_found_while_matching_is_told_to_all),
 		TEST(damage_found_while_catching_up_is_told),
+		TEST(damage_is_told_to_whom_nothing_matched),
 		TEST(damage_found_while_seeking_back_is_passed),
 		cmocka_unit_test_setup_teardown(a_pass_does_not_go_on_over_a_new_gap, begin_large,
 	                                        end),
