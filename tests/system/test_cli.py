@@ -52,6 +52,20 @@ def test_wrong_usage_exits_1_and_says_why(arguments):
     assert result.stderr.strip() != ""
 
 
+@pytest.mark.parametrize("arguments", [["--dump"], ["--repair"], ["--new-log-id"], ["--repair", ".", "stray"], ["--new-log-id", ".", "stray"], ["--repair", ".", "--dump", "."],
+                                       ["--dump", ".", "--dump", "."], ["-t", "--repair", "."], ["-o", "server.workers=1", "--dump", "."], ["-c", "x", "--new-log-id", "."],
+                                       ["--dump", ".", "not..a.pattern"], ["--dump", ".", ">", "a.b>"]], ids=" ".join)
+def test_wrong_usage_of_the_tools_exits_1_says_why_and_does_nothing(arguments, tmp_path):
+    result = run_psad(*arguments, cwd=tmp_path)
+    assert result.returncode == 1 and result.stderr.strip() != "" and result.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_h_tells_of_the_tools():
+    output = check(["-h"], 0).stdout
+    assert all(option in output for option in ("--dump DIR", "--repair DIR", "--new-log-id DIR"))
+
+
 def test_t_checks_a_good_configuration_and_exits_0(config):
     check(["-t", "-c", config("[server]\nworkers = 2\n[log]\nretain_bytes = 1G\nretain_age = 7d\n[limits]\nidle_timeout = 0\n")], 0)
     check(["-t", "-o", "server.workers=3"], 0)

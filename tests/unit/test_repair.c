@@ -941,6 +941,8 @@ static void kill_everywhere(const struct scenario *scenario, bool starts)
 	for (unsigned n = 1; is_killed; n += step()) {
 		uint32_t identity = prepare(scenario, expected);
 		is_killed = kill_repair(n);
+		if (!is_killed && getenv("SHOW") != NULL)
+			fprintf(stderr, "== %s: killed at %u places\n", scenario->name, n - 1);
 		snprintf(when, sizeof when, "killed at call %u", n);
 		if (starts && try_open(&w)) {
 			static char map[IDS_MAX + 1];
