@@ -572,12 +572,11 @@ static void free_chain(struct keeper *keeper)
 	free(directory);
 }
 
-struct keeper *keeper_start(struct log *log, const struct log_options *options,
-                            struct recovery *found)
+int keeper_start(struct log *log, const struct log_options *options, struct recovery *found)
 {
 	struct keeper *keeper = aligned_alloc(CACHE_LINE, sizeof *keeper);
 	if (keeper == NULL)
-		return NULL;
+		return -1;
 	memset(keeper, 0, sizeof *keeper);
 	keeper->log = log;
 	keeper->retain_bytes = options->retain_bytes;
@@ -592,13 +591,14 @@ struct keeper *keeper_start(struct log *log, const struct log_options *options,
 	publish_bytes(keeper);
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
 	if (thread_start(&keeper->thread, keep, keeper) == 0)
-		return keeper;
+		return 0;
 	free_chain(keeper);
 fail:
+	log->keeper = NULL;
 	if (keeper->eventfd >= 0)
 		close(keeper->eventfd);
 	free(keeper);
-	return NULL;
+	return -1;
 }
 
 void keeper_stop(struct keeper *keeper)

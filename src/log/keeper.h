@@ -28,10 +28,10 @@ struct recovery;
 
 /*
  * Builds the log's first directory (a tail with base 1; or what was recovered, whose segments it
- * takes over) and starts the thread. NULL: no memory or no thread. Thread: startup.
+ * takes over), sets log->keeper, which its own thread reads, and starts that. 0; -1: no memory or no
+ * thread. Thread: startup.
  */
-struct keeper *keeper_start(struct log *log, const struct log_options *options,
-                            struct recovery *found);
+int keeper_start(struct log *log, const struct log_options *options, struct recovery *found);
 /* Stops the thread. Thread: the last one. */
 void keeper_stop(struct keeper *keeper);
 /* Releases all segments, after the stop. Thread: the last one. */

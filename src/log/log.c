@@ -81,8 +81,7 @@ static int open_in_memory(struct log *log, const struct log_options *options)
 	if (draw_random(&log->identity, sizeof log->identity) != 0 ||
 	    draw_random(&log->hash_key, sizeof log->hash_key) != 0)
 		return -1;
-	log->keeper = keeper_start(log, options, NULL);
-	return log->keeper == NULL ? -1 : 0;
+	return keeper_start(log, options, NULL);
 }
 
 /* What was found becomes the log. */
@@ -98,8 +97,7 @@ static int take_over(struct log *log, const struct log_options *options, struct 
 	log->syncer = syncer_new(log, options->sync_interval_us);
 	if (log->syncer == NULL)
 		return -1;
-	log->keeper = keeper_start(log, options, found);
-	if (log->keeper == NULL)
+	if (keeper_start(log, options, found) != 0)
 		return -1;
 	log->warmer = warmer_start(log, options->mapped_max);
 	if (log->warmer != NULL && syncer_start(log->syncer) == 0)
