@@ -31,7 +31,8 @@ struct syncer {
 	uint32_t is_stopping;
 	uint64_t interval_us;
 	uint64_t last_sync_us, last_watch_us;
-	bool has_said; /* why the log has failed */
+	uint64_t stored_below; /* all files with a smaller number are stored */
+	bool has_said;         /* why the log has failed */
 };
 
 /* A segment to be synced, held. */
@@ -96,6 +97,22 @@ static bool has_work(const struct syncer *syncer, const struct job *job, bool is
 	return is_due && job->upto > job->segment->file.synced;
 }
 
+/*
+ * Where in the directory those begin that are not stored; what is stored stays so, and of a long log
+ * that is nearly all of it. Inside a section.
+ */
+static size_t skip_stored(struct syncer *syncer, const struct directory *directory)
+{
+	/* Numbers are dense. */
+	const uint64_t first = directory->segments[0]->file.number;
+	size_t i = syncer->stored_below > first ? syncer->stored_below - first : 0;
+
+	while (i < directory->count && segment_is_stored(directory->segments[i]))
+		i++;
+	syncer->stored_below = first + i;
+	return i;
+}
+
 /* Holds the segments that are not all on the disk, oldest first; returns how many. */
 static size_t collect(struct syncer *syncer, struct job jobs[JOBS_MAX], bool is_last)
 {
@@ -105,7 +122,8 @@ static size_t collect(struct syncer *syncer, struct job jobs[JOBS_MAX], bool is_
 	epoch_enter(&syncer->epoch);
 	uint64_t committed = log_committed(log);
 	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
-	for (size_t i = 0; i < directory->count && count < JOBS_MAX; i++) {
+	for (size_t i = skip_stored(syncer, directory); i < directory->count && count < JOBS_MAX;
+	     i++) {
 		struct segment *segment = directory->segments[i];
 		uint64_t base = atomic64_load_acquire(&segment->base); /* [O2] */
 		if (base > committed + 1)                              /* not begun either */
@@ -190,7 +208,7 @@ static void watch(struct syncer *syncer)
 
 	epoch_enter(&syncer->epoch);
 	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
-	for (size_t i = 0; i < directory->count; i++)
+	for (size_t i = skip_stored(syncer, directory); i < directory->count; i++)
 		if (!segment_is_stored(directory->segments[i]))
 			(void)is_still_there(syncer, directory->segments[i]);
 	epoch_leave(&syncer->epoch);
