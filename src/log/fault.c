@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/atomic.h"
 
@@ -40,20 +42,30 @@ static uint32_t *find_mark(uint64_t address)
 	return NULL;
 }
 
+/*
+ * Zeros of our own instead of the page that the file doesn't have. As a bare system call: mmap() is
+ * not among what a signal handler may call, and a sanitizer takes it for a store into the page,
+ * which another thread may be storing into at this moment (it came by a fault of its own).
+ */
+static bool replace_page(uint64_t address)
+{
+	uint64_t page = address & ~(uint64_t)(PAGE - 1);
+	return syscall(SYS_mmap, page, PAGE, PROT_READ | PROT_WRITE,
+	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (long)page;
+}
+
 /* Only what may be done in a signal handler: loads, stores and system calls. */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
 	const int saved_errno = errno;
 	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
-	void *page = (void *)(uintptr_t)(address & ~(uint64_t)(PAGE - 1));
 	uint32_t *mark = find_mark(address);
 	(void)context;
 
 	/* The mark first: whoever finds the zeros and then looks at it knows what they are. */
 	if (mark != NULL)
 		atomic32_store_relaxed(mark, 1); /* see segment.is_damaged */
-	if (mark == NULL || mmap(page, PAGE, PROT_READ | PROT_WRITE,
-	                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (mark == NULL || !replace_page(address))
 		(void)signal(number, SIG_DFL); /* it comes again at once, and ends us */
 	errno = saved_errno;
 }
