@@ -2,6 +2,8 @@
 /*
  * psad: the command line.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,12 +196,27 @@ static int run_tool(const struct arguments *arguments)
 	return result == 0 ? EXIT_OK : EXIT_START;
 }
 
+/*
+ * Whoever starts us with standard error closed would have the diagnostics written into whatever
+ * is opened next: an event loop's pipe, a client's socket, a file of the log.
+ */
+static int fill_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+			return -1;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {.file = NULL};
 	struct config config;
 	char error[CONFIG_ERROR_MAX];
 
+	if (fill_standard_descriptors() != 0)
+		return EXIT_START; /* and there may be nobody to tell */
 	int status = parse_arguments(&arguments, argc, argv);
 	if (status >= 0)
 		return status;
