@@ -51,8 +51,10 @@ struct peer_key peer_key_of(const struct sockaddr *address)
 		memcpy(key.bytes + 1, &in->sin_addr, 4);
 	} else if (address->sa_family == AF_INET6) {
 		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)address;
-		key.bytes[0] = 6;
-		memcpy(key.bytes + 1, &in6->sin6_addr, 8);
+		/* By a socket for both, an IPv4 peer: all of them would have one /64. */
+		bool is_v4 = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+		key.bytes[0] = is_v4 ? 4 : 6;
+		memcpy(key.bytes + 1, in6->sin6_addr.s6_addr + (is_v4 ? 12 : 0), is_v4 ? 4 : 8);
 	}
 	return key;
 }

@@ -2,7 +2,8 @@
 /*
  * peers: how many connections each address has, for limits.max_connections_per_ip.
  *
- * An IPv6 address counts with its /64, which is what one host is given; Unix sockets do not count.
+ * An IPv6 address counts with its /64, which is what one host is given, but an IPv4 address that is
+ * mapped into one counts as that; Unix sockets do not count.
  * Guarded by a mutex: touched when a connection begins and ends, never in between.
  */
 #ifndef PSAD_NET_PEERS_H

@@ -55,6 +55,11 @@ static void an_ipv6_address_counts_with_its_64_and_an_ipv4_address_alone(void **
 		{"10.0.0.1", "a00:1::", false}, /* the same bytes */
 		{"10.0.0.1", "::1", false},
 		{"127.0.0.1", "::1", false},
+		{"::ffff:10.0.0.1", "::ffff:10.0.0.1", true},
+		{"::ffff:10.0.0.1", "::ffff:10.0.0.2", false}, /* as a socket for both sees them */
+		{"::ffff:10.0.0.1", "10.0.0.1", true},
+		{"::ffff:10.0.0.1", "::1", false},
+		{"::10.0.0.1", "10.0.0.1", false}, /* not mapped */
 	};
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
