@@ -22,6 +22,8 @@ enum {
 	PAUSE_MS = 100,        /* when descriptors are used up */
 	FULL_PAUSE_MS = 10,    /* when no worker has taken what was handed to it */
 	LISTENERS_MAX = 64,
+	/* Refused connections that are waited for, of the descriptors that no other needs. */
+	REFUSED_MAX = 32,
 };
 
 struct listener {
@@ -112,13 +114,39 @@ static bool give_pending(struct acceptor *acceptor)
 	return true;
 }
 
-/* Gives the socket to a worker, now or soon; with a refusal it is not counted. False: soon. */
+/*
+ * Says the refusal and closes. What the peer has sent already is taken first: a close before that
+ * would reset the connection, and the line could be lost.
+ */
+static void refuse_at_once(const struct handoff_item *item)
+{
+	char dropped[4096];
+
+	(void)send(item->fd, item->refusal, strlen(item->refusal), MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)recv(item->fd, dropped, sizeof dropped, MSG_DONTWAIT);
+	close(item->fd);
+}
+
+/*
+ * Gives the socket to a worker, now or soon; with a refusal it is not counted. False: soon.
+ *
+ * A worker waits for a refused peer to close, up to a second. A flood of them would use up all
+ * descriptors, and so whoever is over a limit would keep out those who are not: there are
+ * REFUSED_MAX such, and more are not waited for.
+ */
 static bool give(struct acceptor *acceptor, const struct handoff_item *item)
 {
-	if (item->refusal[0] != '\0')
+	if (item->refusal[0] != '\0') {
 		atomic64_count(&acceptor->counters.rejected_total, 1);
-	else
+		/* Relaxed: the acceptor alone adds to it. */
+		if (atomic64_load_relaxed(&acceptor->hub->refused) >= REFUSED_MAX) {
+			refuse_at_once(item);
+			return true;
+		}
+		atomic64_add(&acceptor->hub->refused, 1);
+	} else {
 		atomic64_add(&acceptor->hub->connections, 1);
+	}
 	acceptor->pending = *item;
 	acceptor->has_pending = true;
 	return give_pending(acceptor);

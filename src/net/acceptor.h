@@ -3,9 +3,10 @@
  * acceptor: the listening sockets, and who gets a new connection.
  *
  * Lives on the main thread's event base. A new socket goes to the worker with the fewest
- * connections. Where there may be no more, the peer is told `ERR too-many ...`: as long as
- * descriptors last a worker sends that, so that it arrives; when they are used up one kept in
- * reserve is spent on it and accepting pauses, so that nothing spins.
+ * connections. Where there may be no more, the peer is told `ERR too-many ...`: a worker sends that
+ * and waits for the peer's end, so that it arrives; in a flood of them it is sent here, and not
+ * waited for; when descriptors are used up one kept in reserve is spent on it and accepting pauses,
+ * so that nothing spins.
  *
  * Thread: main, all of it.
  */

@@ -118,6 +118,8 @@ void conn_kill(struct conn *conn)
 		peers_leave(hub->peers, &conn->peer);
 		atomic64_add(&hub->connections, -(uint64_t)1);
 		atomic64_count(&worker->counters.connections, (uint64_t)-1);
+	} else {
+		atomic64_add(&hub->refused, -(uint64_t)1);
 	}
 	output_clear(&conn->output);
 	free(conn->lines);
@@ -491,7 +493,9 @@ void conn_open(struct worker *worker, const struct handoff_item *item)
 
 	if (conn == NULL) {
 		close(item->fd);
-		if (!is_refused) {
+		if (is_refused) {
+			atomic64_add(&worker->hub->refused, -(uint64_t)1);
+		} else {
 			peers_leave(worker->hub->peers, &item->peer);
 			atomic64_add(&worker->hub->connections, -(uint64_t)1);
 		}

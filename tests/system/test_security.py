@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The security of a listening program: whatever strangers do, memory is bounded, nobody else is harmed."""
 
+import collections
 import os
+import socket
 import subprocess
+import threading
 
 import pytest
 
 from broker import PSAD, environment
-from client import Client, wait_until
+from client import DEADLINE, Client, wait_until
+from traffic import Job
 
 
 # --- how it is started --------------------------------------------------------------------------------
@@ -37,3 +41,45 @@ def test_descriptors_closed_at_the_start_never_become_a_socket_or_a_file_of_the_
     finally:
         child.terminate()
         assert child.wait(60) == 0
+
+
+# --- who is refused keeps nobody out ---------------------------------------------------------------------
+
+def flood(broker, stop, source, hold):
+    """Connects again and again from one address, and leaves open what was refused; returns how often."""
+    held, count = collections.deque(), 0
+    host, port = broker.address.rsplit(":", 1)
+    while not stop.is_set():
+        sock = socket.socket()
+        sock.settimeout(DEADLINE)
+        sock.bind((source, 0))
+        sock.connect((host, int(port)))
+        held.append(sock)
+        count += 1
+        if len(held) > hold:
+            held.popleft().close()
+    for sock in held:
+        sock.close()
+    return count
+
+
+def test_a_flood_from_an_address_over_its_limit_keeps_no_other_address_out(broker):
+    """Refused connections that are waited for must not use up the descriptors of those who may come in."""
+    b = broker("server.workers=1", "limits.max_connections_per_ip=5", nofile=200)
+    b.control.ask("PING")
+    stop = threading.Event()
+    attackers = [Job(lambda n=n: flood(b, stop, f"127.0.9.{n}", 2000)) for n in range(2)]
+    try:
+        b.wait_stats(lambda s: s["rejected_total"] > 500, "the flood is under way")
+        subscriber = b.client(source="127.0.1.1")
+        subscriber.ok("SUB t")
+        for n in range(40):
+            client = b.try_client(source=f"127.0.2.{n + 1}")
+            assert isinstance(client, Client), f"the {n + 1}th address was refused: {client}"
+            assert client.publish("t", b"%d" % n) == n + 1
+        assert [m.payload for m in subscriber.recv_msgs(40)] == [b"%d" % n for n in range(40)]
+    finally:
+        stop.set()
+        refused = sum(job.finish() for job in attackers) - 10
+    assert "descriptors" not in b.stderr and "Too many open files" not in b.stderr
+    assert b.stats()["rejected_total"] <= refused
