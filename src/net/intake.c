@@ -5,7 +5,11 @@
 
 #include "net/session.h"
 
-enum { INPUT_FREE = 4 << 10 }; /* of unfinished commands: not counted in input_memory */
+enum {
+	INPUT_FREE = 4 << 10, /* of unfinished commands: not counted in input_memory */
+	INPUT_IN_PLACE =
+		32 << 10, /* a body of which so much has come is read where it will stand */
+};
 
 /* Reserves `n` more bytes for unfinished commands. False: the connection is refused them. */
 static bool account(struct conn *conn, size_t n)
@@ -53,16 +57,11 @@ void intake_drop(struct conn *conn)
 
 static bool store(struct conn *conn, const char *bytes, size_t n)
 {
-	size_t have = buf_size(&conn->input);
-	/* A body is given its whole length at once; a line grows as it comes. */
-	size_t room = conn->need > have + n ? conn->need - have : n;
-
 	if (n == 0)
 		return true;
-	if (!account(conn, room))
+	if (!account(conn, n))
 		return false;
-	if ((room > n && buf_reserve(&conn->input, room) != 0) ||
-	    buf_append(&conn->input, bytes, n) != 0) {
+	if (buf_append(&conn->input, bytes, n) != 0) {
 		conn->is_lost = true;
 		return false;
 	}
@@ -114,14 +113,16 @@ char *intake_place(struct conn *conn, size_t *n)
 
 	*n = conn->worker->scratch_size;
 	if (conn->state != CONN_OPEN || !conn->parser.in_body || conn->need <= have + 1 ||
-	    conn->is_deaf)
+	    have < INPUT_IN_PLACE || conn->is_deaf)
 		return conn->worker->scratch;
-	if (!account(conn, conn->need - have))
+	/* As much again as has come, never what is only announced. */
+	size_t room = conn->need - have < have ? conn->need - have : have;
+	if (!account(conn, room))
 		return NULL;
-	if (buf_reserve(&conn->input, conn->need - have) != 0) {
+	if (buf_reserve(&conn->input, room) != 0) {
 		conn->is_lost = true;
 		return NULL;
 	}
-	*n = conn->need - have;
+	*n = room;
 	return buf_end(&conn->input);
 }

@@ -10,8 +10,18 @@ import threading
 import pytest
 
 from broker import PSAD, environment
-from client import DEADLINE, Client, wait_until
+from client import DEADLINE, Client, scaled, wait_until
 from traffic import Job
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def ask_each_worker(broker):
+    """Returns when every worker has read what was sent to it before: connections go to them in turn."""
+    for client in [broker.client() for _ in range(2 * broker.stats()["workers"])]:
+        for _ in range(3):
+            client.ask("PING")
+        client.close()
 
 
 # --- how it is started --------------------------------------------------------------------------------
@@ -83,3 +93,23 @@ def test_a_flood_from_an_address_over_its_limit_keeps_no_other_address_out(broke
         refused = sum(job.finish() for job in attackers) - 10
     assert "descriptors" not in b.stderr and "Too many open files" not in b.stderr
     assert b.stats()["rejected_total"] <= refused
+
+
+# --- memory by announcement ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("sent", [0, 1, 4 * KIB - 20], ids=["nothing", "one byte", "4 KiB"])
+def test_cve_2021_32675_what_is_announced_denies_nothing_to_others(broker, sent):
+    """A few bytes from each of some hundred connections must not use up limits.input_memory."""
+    b = broker("limits.input_memory=8M", "server.workers=2")
+    count = scaled(500)
+    announcers = [b.client() for _ in range(count)]
+    for client in announcers:
+        client.send(b"PUT t 1048576\n" + b"x" * sent)
+    ask_each_worker(b)
+    assert b.stats()["input_memory_bytes"] == 0
+    publisher = b.client()
+    publisher.send(b"PUT t 1048576\n")
+    b.control.ask("PING")
+    publisher.send(b"y" * (1 << 20) + b"\n")
+    assert publisher.recv_line() == "OK 1"
+    assert not any(client.readable() for client in announcers), "an announcement was answered already"
