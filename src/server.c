@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "net/acceptor.h"
+#include "net/loop.h"
 #include "net/worker.h"
 #include "ops/machine.h"
 #include "ops/stats.h"
@@ -227,10 +228,12 @@ static int make_events(struct server *server)
 {
 	static const int numbers[3] = {SIGTERM, SIGINT, SIGHUP};
 
-	server->base = event_base_new();
+	server->base = loop_new(false);
+	if (server->base == NULL)
+		return -errno;
 	server->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (server->base == NULL || server->report_fd < 0)
-		return -ENOMEM;
+	if (server->report_fd < 0)
+		return -errno;
 	for (size_t i = 0; i < 3; i++) {
 		server->signals[i] = evsignal_new(server->base, numbers[i], on_signal, server);
 		if (server->signals[i] == NULL || event_add(server->signals[i], NULL) != 0)
@@ -280,7 +283,7 @@ static int make_workers(struct server *server)
 	for (size_t i = 0; i < n; i++) {
 		server->workers[i] = worker_new(&server->hub, (unsigned)i);
 		if (server->workers[i] == NULL)
-			return -ENOMEM;
+			return -errno;
 		server->counters[i] = &server->workers[i]->counters;
 	}
 	const struct acceptor_options options = acceptor_options(server);
@@ -370,6 +373,7 @@ struct server *server_start(struct config *config, const struct server_sources *
 	server->hub.report = report;
 	server->hub.context = server;
 	signal(SIGPIPE, SIG_IGN);
+	loop_begin();
 	set_limits(server);
 	int error = make_events(server);
 	if (error == 0 && make_log(server) != 0) {

@@ -124,7 +124,8 @@ static int open_files(struct log *log, const struct log_options *options, char *
 		return -1;
 	int result = take_over(log, options, &found);
 	if (result != 0)
-		snprintf(error, error_size, "%s: no memory or no thread for the log", options->dir);
+		snprintf(error, error_size, "%s: no memory, descriptor or thread for the log",
+		         options->dir);
 	recovery_free(&found);
 	return result;
 }
@@ -133,7 +134,7 @@ struct log *log_open(const struct log_options *options, struct wake *wake, char 
                      size_t error_size)
 {
 	struct log *log = aligned_alloc(CACHE_LINE, sizeof *log);
-	snprintf(error, error_size, "no memory or no thread for the log");
+	snprintf(error, error_size, "no memory, descriptor or thread for the log");
 	if (log == NULL)
 		return NULL;
 	memset(log, 0, sizeof *log);

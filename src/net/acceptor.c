@@ -278,6 +278,8 @@ static int add_listener(struct acceptor *acceptor, int fd, bool is_unix, const c
 	listener->event =
 		event_new(acceptor->base, fd, EV_READ | EV_PERSIST, on_connection, listener);
 	if (listener->event == NULL || event_add(listener->event, NULL) != 0) {
+		if (listener->event != NULL)
+			event_free(listener->event);
 		free(listener->path);
 		return -ENOMEM;
 	}
@@ -363,12 +365,15 @@ int acceptor_listen_unix(struct acceptor *acceptor, const char *path, unsigned m
 	if (error == -EADDRINUSE && lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) &&
 	    !is_alive(&address) && unlink(path) == 0)
 		error = bind_unix(fd, &address, mode);
+	bool is_bound = error == 0;
 	if (error == 0 && listen(fd, acceptor->options.backlog) != 0)
 		error = -errno;
 	if (error == 0)
 		error = add_listener(acceptor, fd, true, path);
 	if (error != 0) {
 		close(fd);
+		if (is_bound) /* nobody is to find a path at which nobody answers */
+			unlink(path);
 		return error;
 	}
 	struct listener *listener = &acceptor->listeners[acceptor->listener_count - 1];

@@ -90,7 +90,7 @@ struct worker {
 	bool has_reported;
 };
 
-/* Made, not running. NULL: no memory or descriptors. Thread: startup. */
+/* Made, not running. NULL and errno: no memory or descriptors. Thread: startup. */
 struct worker *worker_new(struct hub *hub, unsigned number);
 /* 0 or a negative errno. Thread: startup. */
 int worker_start(struct worker *worker);
