@@ -45,6 +45,8 @@
  *      links it again (acquire) comes after that.
  * [O25] warmer.wanted: a segment is linked (cas, release) before the warmer takes it off (cas,
  *      acquire).
+ * [O26] what is deferred and ck's epoch: full fences on both sides (epoch.c). Without the one a
+ *      section that begins after another reclaimer's step may find what the step lets go.
  */
 #include "log/log.h"
 
