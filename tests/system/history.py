@@ -299,6 +299,16 @@ class History:
         """So many messages are known to be accepted."""
         return sum(link.acknowledged_count for link in list(self.links))
 
+    def figures(self):
+        """How much it is that was looked at, for the summary of a long run."""
+        sessions = [s for f in self.followers for s in f.sessions]
+        return {
+            "histories": 1, "published": sum(len(link.publications) for link in self.links),
+            "acknowledged": self.acknowledged_count,
+            "delivered": sum(i.kind == "MSG" for s in sessions for i in s.items),
+            "gaps": sum(i.kind == "GAP" for s in sessions for i in s.items),
+            "resumes": sum(max(0, len(f.sessions) - 1) for f in self.followers if f.resumes)}
+
     def successor(self, head, first):
         """A History of the same log from `head` on, where `first` is the oldest that is kept. This
         one was checked; all of its followers have reached the head, at least one of them with all

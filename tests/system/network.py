@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+def why_not():
+    return "not there"
