@@ -139,7 +139,7 @@ class Broker:
         return self.addresses[0]
 
     def client(self, address=None, **options):
-        client = Client(address or self.address, **options)
+        client = Client(address or self.control_address or self.address, **options)
         self._clients.append(client)
         return client
 

@@ -17,6 +17,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -198,6 +199,10 @@ class Chaos:
     def control_address(self):
         return f"unix:{self.socket}"
 
+    @property
+    def new_socket(self):
+        return self.network.socket if self.network else socket.socket
+
     def info(self):
         return self.broker.info()
 
@@ -286,7 +291,8 @@ class Chaos:
     def people(self):
         """Publishers of all kinds; subscribers from the beginning and live, to all and to some,
         quick and lazy; guests. Subscribers go on where they were in the part before."""
-        swarm = self.swarm = Swarm(self.addresses, self.history, self.setting.patience)
+        swarm = self.swarm = Swarm(self.addresses, self.history, self.setting.patience,
+                                   self.new_socket)
         self.parts += 1
         seed = self.random.randrange(1 << 30)
         for n in range(3):

@@ -100,14 +100,15 @@ def put(topic, payload):
 class Client:
     """`address` is `<host>:<port>` or `unix:<path>`, as the daemon prints it."""
 
-    def __init__(self, address, rcvbuf=None, source=None, timeout=DEADLINE):
+    def __init__(self, address, rcvbuf=None, source=None, timeout=DEADLINE,
+                 new_socket=socket.socket):
         if address.startswith("unix:"):
-            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock = new_socket(socket.AF_UNIX)
             target = address[5:]
         else:
             host, port = address.rsplit(":", 1)
             host = host.strip("[]")
-            self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            self.sock = new_socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             target = (host, int(port))
         if rcvbuf:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)

@@ -135,7 +135,8 @@ def gather(chaos, count):
     crowd = []
     for _ in range(count):
         try:
-            wire = Wire(chaos.random.choice(chaos.addresses), chaos.setting.patience)
+            wire = Wire(chaos.random.choice(chaos.addresses), chaos.setting.patience,
+                        new_socket=chaos.new_socket)
         except Gone:
             continue
         crowd.append(wire)

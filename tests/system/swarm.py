@@ -346,8 +346,9 @@ class Subscriber:
 class Swarm:
     """All of them; `history` is what they saw."""
 
-    def __init__(self, address, history, patience=None):
+    def __init__(self, address, history, patience=None, new_socket=socket.socket):
         """`address`: one, or several of which each connection takes one."""
+        self.new_socket = new_socket
         self.addresses = [address] if isinstance(address, str) else list(address)
         self.history, self.patience = history, patience
         self.stop = threading.Event()
@@ -359,7 +360,7 @@ class Swarm:
 
     def connect(self, randomly, **options):
         address = randomly.choice(self.addresses) if len(self.addresses) > 1 else self.addresses[0]
-        return Wire(address, self.patience, **options)
+        return Wire(address, self.patience, new_socket=self.new_socket, **options)
 
     def publisher(self, *arguments, **keywords):
         self.publishers.append(Publisher(self, *arguments, **keywords))
