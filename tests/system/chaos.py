@@ -234,7 +234,6 @@ class Chaos:
         if self.lives:
             self.retire()
         self.lives.append(Life(broker))
-        self.swarm_life()
 
     def retire(self):
         """A life has ended: only the longest is remembered in full."""
@@ -243,16 +242,14 @@ class Chaos:
         if life.samples and (self.longest is None or life.seconds > self.longest.seconds):
             self.longest = life
 
-    def swarm_life(self):
-        if self.swarm:
-            self.swarm.life += 1
-
     def end_life(self, how):
         """The broker is to die: in memory its log dies with it."""
         if self.setting.must_be_flat:
             raise AssertionError("this one is to live: the nemesis is wrong")
         look(self.broker, self.history)
         self.lives[-1].sample()
+        if self.swarm:
+            self.swarm.life += 1
         how()
         if not self.setting.is_durable:
             self.is_new_log = True

@@ -8,12 +8,9 @@ AssertionError."""
 import os
 import resource
 import signal
-import socket
-import time
-from pathlib import Path
 
-from client import Client, wait_until
-from swarm import Gone, Wire
+from client import wait_until
+from swarm import Gone, Wire, read_everything
 
 KIB, MIB = 1 << 10, 1 << 20
 SEGMENT = 128 * KIB
@@ -44,6 +41,10 @@ def power_cut(chaos):
     chaos.history.power_cut()
     chaos.supply.cut(chaos.random.randrange(1 << 32))
     chaos.start()
+    # The gaps that this life tells, before the next cut adds to them: each is judged by what was
+    # synced before its own.
+    read_everything(chaos.broker, chaos.history,
+                    f"reader after cut {chaos.tally['power cuts']}", to_head=False)
 
 
 def stop(chaos):
