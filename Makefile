@@ -3,7 +3,7 @@
 #   make                build/psad
 #   make run            a broker with the default configuration, in the foreground
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
-#   make soak           the kill and the loss of power of make check, SOAK times as long
+#   make soak           HOURS of chaos, kills, losses of power and races; build/soak/summary.txt
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make planted        faults planted in the log, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
@@ -21,7 +21,7 @@ WITH_SYSTEMD = yes
 PARTS = unit race lint system
 RACE_SECONDS = 3
 FUZZ_SECONDS = 60
-SOAK = 10
+HOURS = 1
 CC = gcc
 CFLAGS =
 LDFLAGS =
@@ -160,11 +160,9 @@ run: $(OUT)/psad
 check: $(OUT)/psad $(UNIT) $(RACE)
 	@tests/run --flavour $(FLAVOUR) --out $(OUT) --race-seconds $(RACE_SECONDS) $(PARTS)
 
-# 200 lives that end in kill -9 and 240 losses of power for each log.fsync, with SOAK=10.
-soak: $(OUT)/psad
-	PSAD=$(abspath $(OUT)/psad) PSAD_KILL_CYCLES=$$((20 * $(SOAK))) PSAD_POWER_CUTS=$$((24 * $(SOAK))) \
-		$(or $(wildcard /usr/bin/python3),python3) -m pytest -q -n auto -p no:cacheprovider \
-		tests/system/test_durable_kill.py tests/system/test_durable_power.py
+# A fraction of an hour will do to try it out: HOURS=0.03.
+soak: $(OUT)/psad $(RACE)
+	@tests/soak --hours $(HOURS) --psad $(OUT)/psad --race $(OUT)/tests/race --out $(OUT)/soak
 
 # What is not here is not asked; packaging/deps.sh lint installs it.
 lint:

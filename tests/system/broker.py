@@ -33,7 +33,9 @@ def run_psad(*arguments, cwd=None):
 
 
 class Broker:
-    def __init__(self, directory, *options, tcp="127.0.0.1:0", config=None, nofile=None, env=None):
+    def __init__(self, directory, *options, tcp="127.0.0.1:0", config=None, nofile=None, env=None,
+                 prefix=()):
+        """`prefix`: of its command, for another place to run in."""
         assert os.path.exists(PSAD), f"{PSAD} is missing: build it first"
         arguments = ["-c", str(config)] if config else []
         for option in (f"listen.tcp={tcp}", *options):
@@ -42,11 +44,12 @@ class Broker:
         def limit_descriptors():
             resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
 
-        self.process = subprocess.Popen([PSAD, *arguments], cwd=directory, env=environment(**(env or {})), stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([*prefix, PSAD, *arguments], cwd=directory, env=environment(**(env or {})), stdin=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, preexec_fn=limit_descriptors if nofile else None)
         self.addresses = []
         self._clients = []
         self._control = None
+        self.control_address = None  # of the test's own connection; None: the first
         self._stderr = []
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
@@ -136,7 +139,7 @@ class Broker:
         return self.addresses[0]
 
     def client(self, address=None, **options):
-        client = Client(address or self.address, **options)
+        client = Client(address or self.control_address or self.address, **options)
         self._clients.append(client)
         return client
 
@@ -157,9 +160,31 @@ class Broker:
     @property
     def control(self):
         """A connection of the test's own to look, and to publish, with."""
+        if self._control and self.control_address and self._control.readable():
+            self.hang_up()  # it was idle for too long, and closed
         if self._control is None:
-            self._control = self.client()
+            self._control = self.client(self.control_address)
         return self._control
+
+    def forget_clients(self):
+        """Closes what was made by client(), but for the test's own connection."""
+        for client in self._clients:
+            if client is not self._control:
+                client.close()
+        self._clients = [c for c in self._clients if c is self._control]
+
+    def forget(self):
+        """It has ended, and nobody will ask what it said."""
+        self.forget_clients()
+        self.hang_up()
+        self.process.stderr.close()
+
+    def hang_up(self):
+        """Closes the test's own connection; it is made again when it is wanted."""
+        if self._control:
+            self._control.close()
+            self._clients.remove(self._control)
+            self._control = None
 
     def info(self):
         line = self.control.ask("INFO")

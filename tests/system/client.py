@@ -100,21 +100,26 @@ def put(topic, payload):
 class Client:
     """`address` is `<host>:<port>` or `unix:<path>`, as the daemon prints it."""
 
-    def __init__(self, address, rcvbuf=None, source=None):
+    def __init__(self, address, rcvbuf=None, source=None, timeout=DEADLINE,
+                 new_socket=socket.socket):
         if address.startswith("unix:"):
-            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock = new_socket(socket.AF_UNIX)
             target = address[5:]
         else:
             host, port = address.rsplit(":", 1)
             host = host.strip("[]")
-            self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            self.sock = new_socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             target = (host, int(port))
         if rcvbuf:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         if source:
             self.sock.bind((source, 0))
-        self.sock.settimeout(DEADLINE)
-        self.sock.connect(target)
+        self.sock.settimeout(timeout)
+        try:
+            self.sock.connect(target)
+        except OSError:
+            self.sock.close()
+            raise
         if not address.startswith("unix:"):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()

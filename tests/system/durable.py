@@ -15,8 +15,10 @@ SMALL_SEGMENTS = ("log.segment_size=128K", "log.retain_bytes=0", "limits.max_pay
 class Durable:
     """start(), then kill() or stop(), then start() again: the same log, at the same address."""
 
-    def __init__(self, home, *options, env=None):
+    def __init__(self, home, *options, env=None, config=None):
         self.home = home
+        self.config = config
+        self.prefix = ()
         self.dir = home / "log"
         self.options = options
         self.env = env
@@ -35,7 +37,7 @@ class Durable:
     def start(self, *options):
         self.before_start()
         self.lives.append(Broker(self.home, *self.arguments(*options), tcp=self.address,
-                                 env=self.env))
+                                 env=self.env, config=self.config, prefix=self.prefix))
         return self.broker
 
     @property
@@ -58,7 +60,7 @@ class Durable:
 
     def _daemon(self, *options, stderr=subprocess.DEVNULL):
         self.before_start()
-        command = [PSAD]
+        command = [*self.prefix, PSAD] + (["-c", str(self.config)] if self.config else [])
         for option in (f"listen.tcp={self.address}", *self.arguments(*options)):
             command += ["-o", option]
         return subprocess.Popen(command, cwd=self.home, stdin=subprocess.DEVNULL, stderr=stderr,
@@ -86,6 +88,14 @@ class Durable:
         assert process.returncode == status, f"status {process.returncode}:\n{said}"
         return said
 
+    def abandon(self):
+        """Whatever has happened: nothing is left running."""
+        for broker in self.lives:
+            if broker.process.poll() is None:
+                broker.process.kill()
+                broker.process.wait()
+        self._port.close()
+
     def end(self):
         """At the end of a test: the last daemon must still stop in good order."""
         try:
@@ -93,11 +103,7 @@ class Durable:
                 if not broker.ended:
                     broker.stop()
         finally:
-            for broker in self.lives:
-                if broker.process.poll() is None:
-                    broker.process.kill()
-                    broker.process.wait()
-            self._port.close()
+            self.abandon()
 
     # --- its files ---------------------------------------------------------------------------
 

@@ -32,6 +32,13 @@ cut off from power, and lets each of its clients record as it goes:
 
     history.check(head=…, reasons=…)            raises an AssertionError that names ids
 
+    later = history.successor(head, first)      for what comes next in the same log, so that what
+                                                was judged can be forgotten
+
+A run of hours is judged in parts: each part ends when all publishers have stopped and all
+followers have reached the head. Its successor knows of it what is still kept, and what was sent and
+may yet arrive.
+
 Each message must be another one (topic and payload together), since that is how what was sent and
 what was received are brought together. Recording is cheap and, for clients in threads of their
 own, needs no lock. The times are those of CLOCK_MONOTONIC, which is the same for all processes of
@@ -45,8 +52,8 @@ What check() finds:
     before its message was sent; a head below such an id; for every follower and each of its
     sessions: ids that go back or come twice, ids left out without a gap, gaps that don't begin
     behind the last id, reach into what is received, or have a reason that can't be; a resumption
-    that doesn't begin at the position given; an end before the head; messages under ids that a
-    gap calls void, or that are read on a connection made after a gap had declared them gone;
+    that doesn't begin at the position given, or from a position of another log at the beginning of
+    this one; an end before the head; messages under ids that a gap calls void, or that are read on a connection made after a gap had declared them gone;
     accepted messages that nobody got and no gap covers; messages lost with the power though they
     were known to be synced.
 """
@@ -159,6 +166,7 @@ class Session:
     def __init__(self, follower, number, after):
         self.name = f"{follower.name}, session {number}"
         self.after = None if after is None else number_of(after)
+        self.after_log = after.split("@")[1] if isinstance(after, str) and "@" in after else None
         self.start = None
         self.items = []
         self._history = follower.history
@@ -181,6 +189,11 @@ class Session:
         self._history.is_ours(position, self.name)
         at = number_of(position)
         self.items.append(Item("AT", at + 1, at, None, None, self._history.now()))
+
+    @property
+    def is_foreign(self):
+        """It came with a position of another log."""
+        return self.after_log not in (None, self._history.identity)
 
     @property
     def position(self):
@@ -210,11 +223,18 @@ class Follower:
         return None
 
 
-class Reader(NamedTuple):
-    """What somebody has covered: for messages of which only the publisher knows."""
-    patterns: tuple
-    after: int
-    upto: int
+class Reader:
+    """What somebody has covered in one go, over any number of connections: for messages of which
+    only the publisher knows."""
+    __slots__ = ("patterns", "after", "upto", "gaps")
+
+    def __init__(self, patterns, after):
+        self.patterns, self.after, self.upto, self.gaps = patterns, after, after, []
+
+    def has_covered(self, low, top, topic):
+        """It must have got a message on that topic with an id in low + 1 … top."""
+        return self.after <= low and self.upto >= top and matches_any(self.patterns, topic) and \
+            not any(first <= top and last > low for first, last in self.gaps)
 
 
 class History:
@@ -224,6 +244,9 @@ class History:
         self.links = []
         self.followers = []
         self.identity = None
+        self.base = 0  # what is up to here was judged before
+        self.past = {}  # id -> (key, topic), of what of it is still kept
+        self.judged = {}  # id -> (key, topic), of all that the last look has found
         self.foreign = []  # faults found while recording
         self._heads = []  # (asked, answered, head)
         self._synced = []  # (time, id)
@@ -276,6 +299,37 @@ class History:
         """So many messages are known to be accepted."""
         return sum(link.acknowledged_count for link in list(self.links))
 
+    def figures(self):
+        """How much it is that was looked at, for the summary of a long run."""
+        sessions = [s for f in self.followers for s in f.sessions]
+        return {
+            "histories": 1, "published": sum(len(link.publications) for link in self.links),
+            "acknowledged": self.acknowledged_count,
+            "delivered": sum(i.kind == "MSG" for s in sessions for i in s.items),
+            "gaps": sum(i.kind == "GAP" for s in sessions for i in s.items),
+            "resumes": sum(max(0, len(f.sessions) - 1) for f in self.followers if f.resumes)}
+
+    def successor(self, head, first):
+        """A History of the same log from `head` on, where `first` is the oldest that is kept. This
+        one was checked; all of its followers have reached the head, at least one of them with all
+        that is kept, and none of its connections publishes any more. (Bytes of those may still be
+        on their way, so what was sent in vain is kept.)"""
+        later = History(self.now)
+        later.identity, later.base = self.identity, head
+        later.past = {i: self.judged[i] for i in range(first, head + 1) if i in self.judged}
+        arrived = {key for key, _ in self.judged.values()}
+        for link in self.links:
+            waiting = [p for p in link.publications
+                       if p.acked is None and not p.refused and p.key not in arrived]
+            if waiting:
+                later.links.append(Link(later, link.name))
+                later.links[-1].publications = waiting
+                later.sent_keys.update((p.key, p) for p in waiting)
+        later.head_was(later.now(), head)
+        later._cuts = list(self._cuts)
+        later._synced = [(self.now(), max((mark for _, mark in self._synced), default=0))]
+        return later
+
     # --- judging -----------------------------------------------------------------------------
 
     def check(self, head=None, reasons=("retention",), synced="observed"):
@@ -293,7 +347,10 @@ class History:
         reasons  of gaps that may be told
         synced   what a power cut may not take: "observed", what INFO had called synced; "all",
                  whatever was acknowledged or shown, as with log.fsync = always"""
-        return list(self.foreign) + _Judgement(self).run(head, reasons, synced)
+        judgement = _Judgement(self)
+        found = list(self.foreign) + judgement.run(head, reasons, synced)
+        self.judged = {i: (key, judgement.topic_of(key)) for i, key in judgement.key_of.items()}
+        return found
 
 
 class _Judgement:
@@ -302,11 +359,14 @@ class _Judgement:
     def __init__(self, history):
         self.history = history
         self.found = []
-        self.key_of = {}  # id -> key, of all that was acknowledged or shown
+        # id -> key, of all that was acknowledged or shown
+        self.key_of = {i: key for i, (key, _) in history.past.items()}
         self.seen = {}  # id -> when it was first shown
-        self.id_of = {}  # key -> id
+        self.id_of = {key: i for i, key in self.key_of.items()}
+        self.past_topics = dict(history.past.values())  # key -> topic
         self.publications = [p for link in history.links for p in link.publications]
         self.readers = []
+        self.floor_of = {}  # key -> what its id is above, of accepted messages that nobody got
         self.gaps = []  # (Item, name of the session)
 
     def fault(self, text):
@@ -322,7 +382,7 @@ class _Judgement:
         for link in self.history.links:
             self.check_order(link.publications)
         self.check_times()
-        self.check_accepted(set(reasons))
+        self.check_accepted()
         self.check_lost(synced)
         return self.found
 
@@ -352,12 +412,20 @@ class _Judgement:
             self.fault(f"{self.describe(key)} has two ids: {elsewhere}, and by {where} {identity}")
 
     def describe(self, key):
+        if key in self.past_topics:
+            return f"message {self.id_of[key]} of an earlier part, on {self.past_topics[key]}"
         return str(self.history.sent_keys.get(key, "a message that nobody sent"))
+
+    def topic_of(self, key):
+        p = self.history.sent_keys.get(key)
+        return p.topic if p else self.past_topics.get(key)
 
     def receive(self, item, where):
         self.place(item.first, item.what, where)
         self.seen[item.first] = min(item.time, self.seen.get(item.first, item.time))
         sent = self.history.sent_keys.get(item.what)
+        if item.what in self.past_topics:
+            return  # judged already; place() has compared it
         if sent is None:
             self.fault(f"{where}: MSG {item.first} on {item.topic} was sent by nobody")
         elif sent.refused:
@@ -373,8 +441,7 @@ class _Judgement:
             verdicts = {}
             ids = []
             for identity in self.known:
-                p = self.history.sent_keys.get(self.key_of[identity])
-                topic = p.topic if p else None
+                topic = self.topic_of(self.key_of[identity])
                 if topic is not None and topic not in verdicts:
                     verdicts[topic] = matches_any(patterns, topic)
                 if topic is not None and verdicts[topic]:
@@ -392,23 +459,40 @@ class _Judgement:
             if follower.resumes and position is not None and session.after != position:
                 self.fault(f"{session.name} asked for what is after {session.after}, though "
                            f"{position} had been reached: this test is wrong")
-            is_foreign = session.items and session.items[0].what == "other-log"
-            if session.after is not None and session.start != session.after and not is_foreign:
+            if session.is_foreign:
+                self.follow_foreign(session)
+            elif session.after is not None and session.start != session.after:
                 self.fault(f"{session.name} asked for what is after {session.after} and began "
                            f"after {session.start}")
+            if position is None or session.start != position:
+                self.readers.append(Reader(follower.patterns, session.start))
             position = self.walk(follower, session, reasons)
-            self.readers.append(Reader(follower.patterns, session.start, position))
+            reader = self.readers[-1]
+            reader.upto = position
+            reader.gaps += [(i.first, i.last) for i in session.items
+                            if i.what in reasons and i.what in FORGIVEN or i.what == "other-log"]
         if follower.to_head and head is not None and (position is None or position < head):
             self.fault(f"{follower.name} got up to {position}, but the head is {head}")
+
+    def follow_foreign(self, session):
+        """From a position of another log: from the beginning of this one, and told so."""
+        if session.start != 0:
+            self.fault(f"{session.name} came from log {session.after_log} and began after "
+                       f"{session.start}")
+        if session.items and session.items[0][:2] + session.items[0][3:4] != (
+                "GAP", 1, "other-log"):
+            self.fault(f"{session.name} came from log {session.after_log}, and the first it was "
+                       f"told is {session.items[0]}")
 
     def walk(self, follower, session, reasons):
         """One session from its start; returns where it ended."""
         everything = ">" in follower.patterns
         due = self.ids_for(follower.patterns)
         at = session.start
-        for item in session.items:
+        for n, item in enumerate(session.items):
             where = f"{session.name}: after {at} came {item}"
-            empty = item.kind == "AT" or item.what == "other-log"
+            is_change = item.what == "other-log" and session.is_foreign and n == 0
+            empty = item.kind == "AT" or is_change
             if item.first <= at and not (empty and item.last >= at):
                 self.fault(where)
             elif item.last < item.first and not empty:
@@ -421,7 +505,7 @@ class _Judgement:
                 missing = due[bisect.bisect_right(due, at):bisect.bisect_left(due, item.first)]
                 if missing:
                     self.fault(f"{where}: {ranges(missing)} of its patterns are missing")
-            if item.kind == "GAP" and item.what not in reasons:
+            if item.kind == "GAP" and item.what not in reasons and not is_change:
                 self.fault(f"{where}: that reason cannot be here")
             if item.kind == "MSG" and not matches_any(follower.patterns, item.topic):
                 self.fault(f"{where} on {item.topic}, which it has not asked for")
@@ -439,9 +523,8 @@ class _Judgement:
                            "were acknowledged or shown")
         told = {}
         for gap, _ in self.gaps:
-            if gap.what != "other-log":
-                key = (gap.first, gap.last, gap.what)
-                told[key] = min(gap.time, told.get(key, gap.time))
+            key = (gap.first, gap.last, gap.what)
+            told[key] = min(gap.time, told.get(key, gap.time))
         shown = sorted((item.first, session.opened, session.name)
                        for follower in self.history.followers
                        for session in follower.sessions for item in session.items
@@ -479,7 +562,9 @@ class _Judgement:
         events = []
         for p in self.publications:
             identity = self.id_of.get(p.key)
-            if identity is not None:
+            if identity is None and p.acked is not None:
+                events.append((p.sent, JUDGED, None, p))
+            elif identity is not None:
                 events.append((p.sent, JUDGED, identity, p))
                 if p.acked is not None:
                     events.append((p.acked, RAISES, identity, "was acknowledged"))
@@ -496,7 +581,9 @@ class _Judgement:
                            if i.kind != "MSG"]
         floor, why = 0, None
         for _, kind, identity, what in sorted(events, key=lambda e: e[:2]):
-            if kind == RAISES and identity > floor:
+            if identity is None:
+                self.floor_of[what.key] = floor
+            elif kind == RAISES and identity > floor:
                 floor, why = identity, what
             elif kind == JUDGED and identity <= floor:
                 self.fault(f"{what} has id {identity}, but {floor} {why} before it was sent")
@@ -505,50 +592,27 @@ class _Judgement:
 
     # Loss.
 
-    def check_accepted(self, reasons):
-        """What was accepted, its id untold: somebody got it, or a gap has room for it."""
-        gone = sorted((g.first, g.last) for g, _ in self.gaps
-                      if g.what in FORGIVEN and g.what in reasons)
+    def check_accepted(self):
+        """What was accepted, its id untold: all who had no gap where it can be have got it."""
         for link in self.history.links:
-            low, waiting = 0, []
+            low, waiting = self.history.base, []
             for p in link.publications + [None]:
                 identity = self.id_of.get(p.key) if p else None
                 if p and identity is None:
                     if p.acked is not None:
                         waiting.append(p)
                     continue
-                high = identity - 1 if p else None
-                self.check_window(waiting, low, high, gone)
+                self.check_window(waiting, low, identity - 1 if p else None)
                 low, waiting = identity, []
 
-    def check_window(self, waiting, low, high, gone):
+    def check_window(self, waiting, low, high):
         """Accepted, got by nobody, with an id in low + 1 … high (None: their bound)."""
         for p in waiting:
+            low = max(low, self.floor_of.get(p.key, 0))
             top = min(p.bound, high) if high is not None else p.bound
-            if any(first <= top and last > low for first, last in gone):
-                continue
-            if any(r.after <= low and r.upto >= top and matches_any(r.patterns, p.topic)
-                   for r in self.merged_readers()):
+            if any(reader.has_covered(low, top, p.topic) for reader in self.readers):
                 self.fault(f"{p} was accepted with an id in {low + 1}..{top}, but nobody got it "
                            "and no gap covers it")
-
-    def merged_readers(self):
-        """Readers whose sessions go on where another's of the same patterns ended, as one."""
-        if not hasattr(self, "_merged"):
-            by_patterns = defaultdict(list)
-            for r in self.readers:
-                by_patterns[r.patterns].append((r.after, r.upto))
-            self._merged = []
-            for patterns, spans in by_patterns.items():
-                spans.sort()
-                after, upto = spans[0]
-                for begin, end in spans[1:]:
-                    if begin > upto:
-                        self._merged.append(Reader(patterns, after, upto))
-                        after, upto = begin, end
-                    upto = max(upto, end)
-                self._merged.append(Reader(patterns, after, upto))
-        return self._merged
 
     def check_lost(self, synced):
         """A power cut takes only what nobody could rely on."""

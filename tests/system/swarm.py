@@ -4,11 +4,17 @@
 They connect anew whenever the connection ends, publishers in another way of publishing each time,
 subscribers from their whole position on."""
 
+import json
+import os
 import random
 import select
+import socket
+import struct
 import threading
 import time
+import uuid
 from collections import deque
+from pathlib import Path
 
 from client import DEADLINE, Client, Gap, Line, Msg, put, wait_until
 from history import number_of
@@ -20,6 +26,9 @@ REFUSALS = ("log-full", "log-failed", "shutting-down")
 # After log-failed nobody knows: the message was not synced, but a restart may find it.
 CERTAIN = ("log-full", "shutting-down")
 REFUSED_PAUSE = .05  # so that a full log isn't stormed
+# A connection that isn't let in, or is closed because others hold all there is: nothing of what was
+# not answered is done.
+UNWANTED = ("ERR too-many ", "ERR shutting-down ")
 
 
 class Gone(Exception):
@@ -29,9 +38,12 @@ class Gone(Exception):
 class Wire(Client):
     """A client whose broker may die at any moment; all that had arrived by then is still read."""
 
-    def __init__(self, address):
+    def __init__(self, address, patience=None, **options):
+        """`patience`: so many seconds without an answer, and it gives the connection up, as one
+        must where a cable can be cut; None: that is a failure of the test."""
+        self.patience = patience
         try:
-            super().__init__(address)
+            super().__init__(address, timeout=patience or DEADLINE, **options)
         except OSError as fault:
             raise Gone from fault
 
@@ -45,21 +57,24 @@ class Wire(Client):
     def pump(self, data, is_done, on_item):
         """Sends data and hands over what comes, until is_done() and all is sent."""
         def hand_over(item):
-            if isinstance(item, Line) and item.startswith("BYE "):
+            if isinstance(item, Line) and item.startswith(("BYE ", "ERR too-many ")):
                 raise Gone  # the broker stops: what it has not answered it has not taken
             on_item(item)
         rest = memoryview(data)
         poller = select.poll()
         self.sock.setblocking(False)
-        end = time.monotonic() + DEADLINE
+        wait = self.patience or DEADLINE
+        end = time.monotonic() + wait
         while rest or not is_done():
             poller.register(self.sock, select.POLLIN | (select.POLLOUT if rest else 0))
-            events = poller.poll(1000)
-            assert events or time.monotonic() < end, \
-                f"stuck: {len(rest)} bytes unsent, last came {list(self.recent)}"
+            events = poller.poll(min(wait, 1) * 1000)
+            if not events and time.monotonic() > end:
+                assert self.patience, \
+                    f"stuck: {len(rest)} bytes unsent, last came {list(self.recent)}"
+                raise Gone
             if not events:
                 continue
-            end = time.monotonic() + DEADLINE
+            end = time.monotonic() + wait
             if rest and events[0][1] & select.POLLOUT:
                 try:
                     rest = rest[self.sock.send(rest[:1 << 16]):]
@@ -70,7 +85,7 @@ class Wire(Client):
                     is_done = bool
             if events[0][1] & ~select.POLLOUT:
                 self.more(hand_over)
-        self.sock.settimeout(DEADLINE)
+        self.sock.settimeout(self.patience or DEADLINE)
 
     def more(self, on_item):
         """Reads once, and hands over what is complete."""
@@ -80,10 +95,22 @@ class Wire(Client):
             return
         except OSError:
             alive = False
+        except AssertionError:
+            if not self.patience:
+                raise
+            alive = False
         while (item := self.take()) is not None:
             on_item(item)
         if not alive:
             raise Gone
+
+    def abort(self):
+        """Ends the connection with a reset, and throws away what is on its way."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass
+        self.close()
 
     def answer(self, command):
         """One line for a command, on a connection without a subscription."""
@@ -95,8 +122,10 @@ class Wire(Client):
 class Publisher:
     """Publishes in batches of all kinds and sizes until stop is set."""
 
-    def __init__(self, swarm, name, topics, seed, largest=20000):
+    def __init__(self, swarm, name, topics, seed, largest=20000, pause=0):
+        """`pause`: seconds between two batches, at most."""
         self.swarm, self.name, self.topics, self.largest = swarm, name, topics, largest
+        self.pause = pause
         self.random = random.Random(seed)
         self.number = 0
         self.refusals = 0
@@ -104,10 +133,11 @@ class Publisher:
     def run(self):
         while not self.swarm.stop.is_set():
             try:
-                wire = Wire(self.swarm.address)
+                wire = self.swarm.connect(self.random)
             except Gone:
                 time.sleep(.005)  # nobody listens: it is being started again
                 continue
+            # Only now: what is sent on this connection belongs to no earlier log than the history's.
             link = self.swarm.history.link(self.name)
             way = self.random.choice([self.puts, self.pubs, self.quietly, self.lines])
             try:
@@ -118,6 +148,12 @@ class Publisher:
                     way(wire, link)
                     if self.refusals > refusals:
                         self.swarm.stop.wait(REFUSED_PAUSE)
+                    elif self.pause:
+                        self.swarm.stop.wait(self.random.random() * self.pause)
+                else:
+                    # Everything was answered, so a reset takes nothing with it.
+                    if self.random.random() < .3:
+                        wire.abort()
             except Gone:
                 pass
             finally:
@@ -167,7 +203,10 @@ class Publisher:
     def quietly(self, wire, link):
         """ACKS OFF and a PING: everything is accepted, or the refusals are told."""
         if not link.publications:
-            assert wire.answer(b"ACKS OFF\n") == "OK"
+            answer = wire.answer(b"ACKS OFF\n")
+            if answer.startswith(UNWANTED):
+                raise Gone
+            assert answer == "OK", answer
         pairs = self.batch(80)
         sent = [link.sent(*pair) for pair in pairs]
         lines = []
@@ -188,6 +227,8 @@ class Publisher:
         topic = self.random.choice(self.topics)
         pairs = self.batch(400, text=True, topic=topic)
         answer = wire.answer(f"LINES {topic}\n".encode())
+        if answer.startswith(UNWANTED):
+            raise Gone
         if answer != "OK":
             assert answer.code in REFUSALS, answer
             raise Gone
@@ -218,11 +259,13 @@ class Publisher:
 class Subscriber:
     """Follows its patterns over any number of connections."""
 
-    def __init__(self, swarm, name, patterns, seed, live=False):
-        self.swarm, self.patterns, self.live = swarm, patterns, live
+    def __init__(self, swarm, name, patterns, seed, live=False, lazy=0, position=None):
+        """`lazy`: the chance to stop reading for a while, at each read. `position`: where it goes
+        on, the whole token."""
+        self.swarm, self.patterns, self.live, self.lazy = swarm, patterns, live, lazy
         self.follower = swarm.history.follower(name, patterns)
         self.random = random.Random(seed)
-        self.position = None  # the whole token
+        self.position = position  # the whole token
         self.reasons = set()  # of gaps that it was told
         self.goal = None  # the head that it must reach before it ends
 
@@ -231,19 +274,23 @@ class Subscriber:
             session = self.follower.session(
                 self.position or (None if self.live else 0))
             try:
-                wire = Wire(self.swarm.address)
+                # One that reads little is to be felt by the broker soon.
+                wire = self.swarm.connect(
+                    self.random, **({"rcvbuf": 8192} if self.lazy else {}))
             except Gone:
                 time.sleep(.005)  # nobody listens: it is being started again
                 continue
             try:
                 self.receive(wire, session)
+                if self.random.random() < .3:
+                    wire.abort()
             except Gone:
                 pass
             finally:
                 wire.close()
 
     def is_done(self):
-        return self.goal is not None and self.position is not None and \
+        return self.swarm.is_over or self.goal is not None and self.position is not None and \
             number_of(self.position) >= self.goal
 
     def receive(self, wire, session):
@@ -252,10 +299,13 @@ class Subscriber:
         left = self.random.randrange(50, 3000) if self.random.random() < .5 else 1 << 30
         wire.send(f"SUB {' '.join(self.patterns)}{start}\n")
         pinged = False
+        heard = time.monotonic()
 
         def on_item(item):
             nonlocal left, pinged
             left -= 1
+            if isinstance(item, Line) and item.startswith(UNWANTED):
+                raise Gone
             log = self.position.split("@")[1] if self.position else None
             if isinstance(item, Msg):
                 session.message(*item)
@@ -274,23 +324,43 @@ class Subscriber:
                 session.reached(item.position)
                 self.position = item.position
                 pinged = False
-        while left > 0 and not self.is_done():
-            if session.start is not None and not pinged and \
+        while (left > 0 or self.swarm.is_quiet) and not self.is_done():
+            if self.lazy and self.goal is None and self.random.random() < self.lazy:
+                self.swarm.stop.wait(self.random.random() * 2)
+            if session.start is not None and not pinged and not self.swarm.is_quiet and \
                     (self.goal is not None or self.random.random() < .02):
                 wire.send("PING\n")
                 pinged = True
             if wire.readable(.05):
                 wire.more(on_item)
+                heard = time.monotonic()
+            elif wire.patience and (pinged or session.start is None) and \
+                    time.monotonic() > heard + wire.patience:
+                raise Gone
+            else:
+                assert wire.patience or not (pinged or session.start is None) or \
+                    time.monotonic() < heard + 2 * DEADLINE, \
+                    f"no answer for long; last came {list(wire.recent)}"
 
 
 class Swarm:
     """All of them; `history` is what they saw."""
 
-    def __init__(self, address, history):
-        self.address, self.history = address, history
+    def __init__(self, address, history, patience=None, new_socket=socket.socket):
+        """`address`: one, or several of which each connection takes one."""
+        self.new_socket = new_socket
+        self.addresses = [address] if isinstance(address, str) else list(address)
+        self.history, self.patience = history, patience
         self.stop = threading.Event()
-        self.publishers, self.subscribers = [], []
+        self.is_quiet = False  # subscribers ask for nothing and stay: what is due comes by itself
+        self.is_over = False  # they end where they are
+        self.life = 0  # of the broker, so that one knows when another was meant
+        self.publishers, self.subscribers, self.guests = [], [], []
         self._publishing, self._receiving = [], []
+
+    def connect(self, randomly, **options):
+        address = randomly.choice(self.addresses) if len(self.addresses) > 1 else self.addresses[0]
+        return Wire(address, self.patience, new_socket=self.new_socket, **options)
 
     def publisher(self, *arguments, **keywords):
         self.publishers.append(Publisher(self, *arguments, **keywords))
@@ -300,20 +370,52 @@ class Swarm:
         self.subscribers.append(Subscriber(self, *arguments, **keywords))
         self._receiving.append(Job(self.subscribers[-1].run))
 
+    def guest(self, guest):
+        """Whoever has a run() that ends with stop."""
+        self.guests.append(guest)
+        self._publishing.append(Job(guest.run))
+
+    def look_after(self):
+        """A client's failure is raised here."""
+        for job in self._publishing + self._receiving:
+            if not job.is_alive():
+                job.finish()
+
     def wait_acknowledged(self, count):
         """Until so many messages more are acknowledged; a client's failure ends the wait."""
         goal = self.history.acknowledged_count + count
 
         def reached():
-            for job in self._publishing + self._receiving:
-                if not job.is_alive():
-                    job.finish()
+            self.look_after()
             return self.history.acknowledged_count >= goal
         wait_until(reached, f"{count} more messages are acknowledged")
 
     def stop_publishing(self):
         self.stop.set()
         for job in self._publishing:
+            job.finish()
+
+    def wait_delivered(self, head):
+        """Nobody publishes any more: all that is due comes to all, and nobody has to ask for it."""
+        self.is_quiet = True
+
+        def behind():
+            self.look_after()
+            return [f"{s.follower.name} at {s.position}" for s in self.subscribers
+                    if ">" in s.patterns and (number_of(s.position) if s.position else 0) < head]
+        end = time.monotonic() + DEADLINE
+        while missing := behind():
+            assert time.monotonic() < end, \
+                f"the head is {head}, and for {DEADLINE} s nothing came that brought them there: " \
+                f"{', '.join(missing)}"
+            time.sleep(.01)
+        self.is_quiet = False
+
+    def leave(self):
+        """Everybody ends where they are."""
+        self.is_over = True
+        self.stop_publishing()
+        for job in self._receiving:
             job.finish()
 
     def finish(self, head):
@@ -350,3 +452,11 @@ def read_everything(broker, history, name, after=0, to_head=True):
             gaps.append(item)
     session.reached(end.position)
     return gaps
+
+
+def report(history, **figures):
+    """For the summary of a long run, whose directory PSAD_REPORTS names."""
+    directory = os.environ.get("PSAD_REPORTS")
+    if directory:
+        file = Path(directory) / f"{uuid.uuid4()}.json"
+        file.write_text(json.dumps({"tally": {**history.figures(), **figures}}))

@@ -12,7 +12,7 @@ import pytest
 from client import FLAVOUR, SMALL
 from durable import SMALL_SEGMENTS
 from history import History
-from swarm import Swarm, look, read_everything
+from swarm import Swarm, look, read_everything, report
 
 CYCLES = int(os.environ.get("PSAD_KILL_CYCLES", 4 if SMALL or FLAVOUR else 20))
 SEED = int(os.environ.get("PSAD_KILL_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -38,13 +38,16 @@ def run_cycles(log, history, cycles, randomly, is_enough):
     publishing until is_enough(broker)."""
     broker = log.start(f"server.workers={randomly.randrange(1, 5)}")
     swarm = Swarm(log.address, history)
+    log.kills = 0
     people(swarm, randomly.randrange(1 << 30))
     for _ in range(cycles):
         swarm.wait_acknowledged(randomly.randrange(1, 3000))
         look(broker, history)
         swarm.wait_acknowledged(randomly.randrange(1, 500))
         log.kill()
+        log.kills += 1
         while randomly.random() < .3:
+            log.kills += 1
             log.start_and_kill(randomly.random() * .03)
         broker = log.start(f"server.workers={randomly.randrange(1, 5)}")
         look(broker, history)
@@ -63,6 +66,7 @@ def finish(log, broker, swarm, history, reasons):
     assert look(broker, history)["head"] == head
     read_everything(broker, history, "after a clean restart")
     history.check(head, reasons)
+    report(history, kills=log.kills)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -15,7 +15,7 @@ import power
 from client import FLAVOUR, Gap, Msg, put, wait_until
 from durable import flip, messages_of, read_all
 from history import History
-from swarm import Swarm, look, read_everything
+from swarm import Swarm, look, read_everything, report
 from traffic import check_tiles
 
 pytestmark = [
@@ -105,6 +105,7 @@ def test_a_loss_of_power_takes_only_what_nobody_could_rely_on(powered, mode, par
     swarm.finish(head)
     read_everything(broker, history, "at the end")
     history.check(head, ["void", "lost"], synced="all" if mode == "always" else "observed")
+    report(history, **{"power cuts": len(history._cuts)})
 
 
 def test_what_is_synced_survives_every_cut_whole(powered):

@@ -223,7 +223,7 @@ def a_message_accepted_by_pong_and_never_there(s):
     s.restart()
     for session in (s.second, s.again, s.two):
         session.gap(11, 11, "void")
-    return "message 0 of d.* accepted with an id in 1..11, but nobody got it"
+    return "message 0 of d.* accepted with an id in 9..11, but nobody got it"
 
 
 def a_gap_that_does_not_begin_behind_the_last(s):
@@ -320,6 +320,50 @@ def a_position_of_another_log(s):
     return "10@00000000 is of another log"
 
 
+def a_position_of_another_log_taken_for_one_of_this(s):
+    s.restart()
+    session = s.history.follower("late", [">"]).session("7@00000000")
+    session.started(7)
+    return "late, session 1 came from log 00000000 and began after 7"
+
+
+def another_log_that_is_not_told(s):
+    s.restart()
+    session = s.history.follower("late", [">"]).session("7@00000000")
+    session.started(0)
+    told(session, 1)
+    return "late, session 1 came from log 00000000, and the first it was told is MSG 1"
+
+
+def another_log_told_to_one_of_ours(s):
+    s.restart()
+    s.again.gap(11, 11, "other-log")
+    return "GAP 11 11 other-log: that reason cannot be here"
+
+
+def another_log_whose_gap_covers_what_is_kept(s):
+    s.restart()
+    session = s.history.follower("late", [">"]).session("7@00000000")
+    session.started(0)
+    session.gap(1, 2, "other-log")
+    told(session, 3)
+    fresh = s.history.follower("fresh", [">"]).session(0)
+    fresh.started(0)
+    told(fresh, 1)
+    return "fresh, session 1: MSG 1 came although GAP 1 2 other-log had been told"
+
+
+def an_accepted_message_missing_where_another_had_a_gap(s):
+    """One reader's gap does not excuse what another, who had none, did not get."""
+    p = s.history.link("d").sent(*message(11))
+    s.history.links[-1].accepted(p, 9)
+    s.restart()
+    late = s.history.follower("late", [">"]).session(0)
+    late.started(0)
+    late.gap(1, 10, "retention")
+    return "message 0 of d.* accepted with an id in 9..9, but nobody got it"
+
+
 def an_end_before_the_head(s):
     s.restart()
     s.history.follower("late", ["t.1"]).session(3).started(3)
@@ -338,7 +382,10 @@ PLANTED = [
     a_gap_that_reaches_into_what_follows, a_gap_told_twice, a_gap_that_is_empty,
     a_gap_for_a_reason_that_cannot_be, a_gap_over_what_is_still_there, an_id_received_twice,
     ids_that_go_back, a_position_that_goes_back, a_message_that_was_not_asked_for,
-    a_resumption_that_begins_elsewhere, a_position_of_another_log, an_end_before_the_head,
+    a_resumption_that_begins_elsewhere, a_position_of_another_log,
+    a_position_of_another_log_taken_for_one_of_this, another_log_that_is_not_told,
+    another_log_told_to_one_of_ours, another_log_whose_gap_covers_what_is_kept,
+    an_accepted_message_missing_where_another_had_a_gap, an_end_before_the_head,
 ]
 
 
@@ -350,6 +397,113 @@ def test_a_history_is_not_believed_in_which_there_is(plant):
     assert any(re.search(expected, fault) for fault in found), "\n".join(found)
     with pytest.raises(AssertionError, match=expected.replace("^", "")):
         story.history.check(10, ("void", "retention"))
+
+
+# --- another log, and a long run in parts --------------------------------------------------------
+
+def test_who_comes_from_another_log_and_is_told_so_is_believed():
+    for gaps in (((1, 0),), ((1, 3),), ()):
+        story = Story()
+        story.restart()
+        session = story.history.follower("late", [">"], to_head=False).session("41@00000000")
+        session.started("0@3f9a12c4")
+        for first, last in gaps:
+            session.gap(first, last, "other-log")
+            for n in range(last + 1, 7):
+                told(session, n)
+        assert story.faults() == []
+
+
+class Sequel:
+    """What comes after a story that was judged: ids from 11 on; 7 of it may still arrive, and 1 and
+    2 were dropped."""
+
+    def __init__(self):
+        story = Story().restart()
+        whole = story.history.follower("whole", [">"]).session(0)
+        whole.started(0)
+        story.rest(whole, list(range(1, 7)) + [8, 9, 10])
+        story.history.check(10, ("void",))
+        self.before = story.sent
+        self.history = h = story.history.successor(10, 3)
+        self.link = h.link("d")
+        self.all = h.follower("all", [">"]).session("10@3f9a12c4")
+        self.all.started("10@3f9a12c4")
+        for n in (11, 12):
+            self.link.acknowledged(self.link.sent(*message(n)), n)
+            told(self.all, n)
+
+    def faults(self):
+        return self.history.faults(12, ("void", "retention"))
+
+
+def test_a_sequel_is_believed():
+    sequel = Sequel()
+    assert sequel.faults() == []
+    told(sequel.all, 7, 13)  # it was on its way all the time
+    late = sequel.history.follower("late", ["t.1"]).session(0)
+    late.started(0)
+    late.gap(1, 2, "retention")
+    for n in (4, 10):
+        told(late, n)
+    told(late, 7, 13)
+    assert sequel.faults() == []
+    assert len(sequel.history.past) == 7  # so that it does not grow with the time
+
+
+def an_old_message_under_a_new_id(s):
+    told(s.all, 5, 13)
+    return "message 5 of an earlier part, on t.2 has two ids: 5, .* 13"
+
+
+def an_old_id_with_another_message(s):
+    late = s.history.follower("late", [">"]).session(4)
+    late.started(4)
+    late.message(5, "t.2", b"another")
+    return "id 5 is two messages: message 5 of an earlier part, on t.2, .* that nobody sent"
+
+
+def a_new_message_with_an_old_id(s):
+    s.link.acknowledged(s.link.sent(*message(13)), 7)
+    return "has id 7, but .* before it was sent"
+
+
+def an_old_message_missing_for_a_pattern(s):
+    late = s.history.follower("late", ["t.2"]).session(4)
+    late.started(4)
+    told(late, 8)
+    return "after 4 came MSG 8: 5 of its patterns are missing"
+
+
+def an_old_message_called_void(s):
+    late = s.history.follower("late", [">"]).session(5)
+    late.started(5)
+    late.gap(6, 7, "void")
+    return "GAP 6 7 void covers 6,"
+
+
+def a_head_below_what_was_judged(s):
+    s.history.head_was(0, 10)
+    s.history.head_was(s.history.now(), 9)
+    return "the head was 9, but"
+
+
+def what_was_dropped_read_again(s):
+    late = s.history.follower("late", [">"]).session(1)
+    late.started(1)
+    told(late, 2)
+    return "MSG 2 on t.2 was sent by nobody"
+
+
+@pytest.mark.parametrize("plant", [
+    an_old_message_under_a_new_id, an_old_id_with_another_message, a_new_message_with_an_old_id,
+    an_old_message_missing_for_a_pattern, an_old_message_called_void,
+    a_head_below_what_was_judged, what_was_dropped_read_again], ids=lambda plant: plant.__name__)
+def test_a_sequel_is_not_believed_in_which_there_is(plant):
+    sequel = Sequel()
+    expected = plant(sequel)
+    found = sequel.faults()
+    assert any(re.search(expected, fault) for fault in found), "\n".join(found)
 
 
 # --- the power ------------------------------------------------------------------------------------
