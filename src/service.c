@@ -82,7 +82,8 @@ static void describe(struct service *service, char status[MANAGER_STATUS_MAX])
 	char behind[80] = "";
 
 	if (now.lagging_subscribers > 0)
-		snprintf(behind, sizeof behind, " (%" PRIu64 " behind, by up to %" PRIu64 " messages)",
+		snprintf(behind, sizeof behind,
+		         " (%" PRIu64 " behind, by up to %" PRIu64 " messages)",
 		         now.lagging_subscribers, now.max_lag_messages);
 	snprintf(status, MANAGER_STATUS_MAX,
 	         "%" PRIu64 " connections, %" PRIu64 " subscribers%s; %" PRIu64
