@@ -16,6 +16,7 @@
 #include "log/dump.h"
 #include "log/log.h"
 #include "log/repair.h"
+#include "ops/manager.h"
 #include "server.h"
 #include "wire/pattern.h"
 
@@ -209,6 +210,24 @@ static int fill_standard_descriptors(void)
 	return 0;
 }
 
+/* Takes over *config. */
+static int serve(struct config *config, const struct server_sources *sources,
+                 struct manager_sockets *sockets)
+{
+	if (sockets->count == 0 && !config_listens(config)) {
+		diag(DIAG_ERROR,
+		     "listen.tcp and listen.unix are both empty: there is nothing to listen on");
+		config_free(config);
+		return EXIT_USAGE;
+	}
+	struct server *server = server_start(config, sources, sockets);
+	if (server == NULL)
+		return EXIT_START;
+	server_run(server);
+	server_free(server);
+	return EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {.file = NULL};
@@ -229,7 +248,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (arguments.only_checks) {
-		diag(DIAG_INFO, "the configuration is good");
+		diag(DIAG_INFO, "the configuration is good%s",
+		     config_listens(&config) ? "" : "; it needs sockets that are handed over");
 		config_free(&config);
 		return EXIT_OK;
 	}
@@ -239,10 +259,12 @@ int main(int argc, char **argv)
 		.overrides = arguments.overrides,
 		.override_count = arguments.override_count,
 	};
-	struct server *server = server_start(&config, &sources);
-	if (server == NULL)
+	struct manager_sockets sockets;
+	if (manager_take_sockets(&sockets) != 0) {
+		config_free(&config);
 		return EXIT_START;
-	server_run(server);
-	server_free(server);
-	return EXIT_OK;
+	}
+	status = serve(&config, &sources, &sockets);
+	manager_sockets_free(&sockets);
+	return status;
 }
