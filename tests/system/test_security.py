@@ -29,7 +29,7 @@ INPUT = 8 * KIB  # 4 KiB of unfinished input, in a buffer that has grown by doub
 ANSWERS = (64 + 64 + 64) * KIB  # held answers, the last block of them, and what was read with them
 
 
-# --- tools -----------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 
 class Bystanders:
     """A publisher, two subscribers and a passer-by who have nothing to do with what goes on."""
@@ -65,7 +65,7 @@ class Bystanders:
 
 @contextlib.contextmanager
 def unharmed(broker):
-    """Bystanders are served all through the block, and at its end, with everything still in place."""
+    """Bystanders are served all through the block, and at its end, with everything in place."""
     bystanders = Bystanders(broker)
     bystanders.check()
     stop = threading.Event()
@@ -147,7 +147,7 @@ def check_growth(broker, before, bound, what):
         assert grown < bound, f"{grown // KIB} KiB for {what}, {bound // KIB} are allowed"
 
 
-# --- how it is started ------------------------------------------------------------------------------------
+# --- how it is started ----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
 def test_descriptors_closed_at_the_start_never_become_a_socket_or_a_file(tmp_path, closed):
@@ -204,14 +204,14 @@ def connected_to(path):
         return None
 
 
-# --- memory by announcement -------------------------------------------------------------------------------
+# --- memory by announcement -----------------------------------------------------------------------
 
 ANNOUNCED = {"nothing": (0, CONN), "one byte": (1, CONN), "4 KiB": (4 * KIB - 20, CONN + INPUT)}
 
 
 @pytest.mark.parametrize("kind", ANNOUNCED)
 def test_cve_2021_32675_ten_thousand_announcements_cost_no_memory_and_harm_nobody(broker, kind):
-    """CVE-2021-32675, CVE-2017-7651, CVE-2023-0809: allocate what has come, not what is announced."""
+    """CVE-2021-32675, CVE-2017-7651, CVE-2023-0809: allocate what has come, not what will."""
     sent, fixed = ANNOUNCED[kind]
     b = broker("server.workers=2", "log.retain_bytes=64M", "limits.put_timeout=10m")
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000
@@ -277,7 +277,7 @@ def test_bodies_just_short_of_their_end_stay_within_input_memory(broker):
     bystanders.check()
 
 
-# --- answers that nobody reads ----------------------------------------------------------------------------
+# --- answers that nobody reads --------------------------------------------------------------------
 
 UNREAD = {
     "PING": b"PING\n",
@@ -335,7 +335,7 @@ def test_a_million_commands_without_reading_are_answered_to_the_last_one(broker)
     assert codes == ["bad-topic"] * (count // 2) + ["PONG"] * (count // 2)
 
 
-# --- slow senders -----------------------------------------------------------------------------------------
+# --- slow senders ---------------------------------------------------------------------------------
 
 def trickle(socks, data, done):
     """One byte on each socket in turn until done() or the data ends; returns what was said."""
@@ -384,7 +384,7 @@ def test_many_lines_that_come_byte_by_byte_harm_nobody_and_are_executed_once(bro
     close_all(socks)
 
 
-# --- floods -----------------------------------------------------------------------------------------------
+# --- floods ---------------------------------------------------------------------------------------
 
 def flood(broker, stop, source, hold):
     """Connects again and again from one address, and leaves open what was refused."""
@@ -518,7 +518,7 @@ def test_floods_that_end_in_any_stage_leave_nothing_behind_and_harm_nobody(broke
     check_growth(b, before, 20 * MIB, "connections that have gone")
 
 
-# --- oversized everything, and rubbish --------------------------------------------------------------------
+# --- oversized everything, and rubbish ------------------------------------------------------------
 
 OVERSIZED = {
     "line": (b"PUB t " + b"x" * 20 * MIB + b"\n", {"line-too-long"}),
@@ -587,7 +587,7 @@ def test_rubbish_of_64_kib_harms_nobody(broker, seed):
     b.wait_stats(lambda s: s["connections"] <= 4, "all have left")
 
 
-# --- what the operator is told ----------------------------------------------------------------------------
+# --- what the operator is told --------------------------------------------------------------------
 
 def test_no_client_writes_into_the_diagnostics_or_floods_them(broker):
     """A bad client is no news. No byte of a client appears, and no line comes per client."""
@@ -626,7 +626,7 @@ def test_what_the_operator_wrote_himself_is_escaped_too(broker, tmp_path):
     assert b.client(f"unix:{path}").publish("t") == 1
 
 
-# --- what it costs ----------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------
 
 def test_clients_that_wait_cost_nothing_while_nothing_happens(broker):
     """Half-closed, stuck and silent ones must not make a worker spin."""
