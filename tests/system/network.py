@@ -32,7 +32,7 @@ import time
 SERVER, CLIENT = "10.99.0.1", "10.99.0.2"
 PORT = 9853
 DEVICE = "psad0"
-MTU = 9000  # few large packets, since each is carried by hand
+MTU = 1500
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -140,7 +140,9 @@ class Network:
     def _tell(self, what):
         self._link.stdin.write(what + "\n")
         self._link.stdin.flush()
-        return self._link.stdout.readline()
+        answer = self._link.stdout.readline()
+        assert answer.endswith("\n"), "the link has died"
+        return answer
 
 
 class Link:
