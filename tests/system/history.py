@@ -246,7 +246,7 @@ class History:
         self.identity = None
         self.base = 0  # what is up to here was judged before
         self.past = {}  # id -> (key, topic), of what of it is still kept
-        self.judged = {}  # id -> (key, topic), of all that the last look has found
+        self.judged = {}  # id -> (key, topic), of all that the last look has found, and is not lost
         self.foreign = []  # faults found while recording
         self._heads = []  # (asked, answered, head)
         self._synced = []  # (time, id)
@@ -350,6 +350,10 @@ class History:
         judgement = _Judgement(self)
         found = list(self.foreign) + judgement.run(head, reasons, synced)
         self.judged = {i: (key, judgement.topic_of(key)) for i, key in judgement.key_of.items()}
+        for gap, _ in judgement.gaps:
+            if gap.what in ("lost", "damaged"):
+                for i in judgement.between(judgement.known, gap.first, gap.last):
+                    self.judged.pop(i, None)
         return found
 
 

@@ -552,6 +552,19 @@ def test_nothing_may_be_lost_while_the_power_is_on():
                story.faults(reasons=("void", "lost")))
 
 
+def test_what_was_lost_in_an_earlier_part_is_not_lost_again():
+    s = after_a_cut(4)
+    s.history.check(10, ("void", "lost"))
+    later = s.history.successor(10, 1)
+    assert sorted(later.past) == [1, 2, 3, 4]
+    later.synced_was(10)
+    later.power_cut()
+    session = later.follower("late", [">"]).session(4)
+    session.started(4)
+    session.gap(5, 10, "lost")
+    assert later.faults(10, ("void", "lost")) == []
+
+
 def test_an_id_that_was_lost_is_not_given_again():
     story = after_a_cut(4)
     p = story.c.sent(*message(11))
