@@ -439,20 +439,33 @@ def look(broker, history):
 
 
 def read_everything(broker, history, name, after=0, to_head=True):
-    """A fresh reader of all that is kept, recorded as one more follower. Returns its gaps."""
-    session = history.follower(name, [">"], to_head=to_head).session(after)
-    client = broker.client()
-    items, end = client.read(f"> AFTER {after}")
-    client.close()
-    session.started(after)
-    gaps = []
-    for item in items:
-        if isinstance(item, Msg):
-            session.message(*item)
-        else:
-            session.gap(*item)
-            gaps.append(item)
-    session.reached(end.position)
+    """A fresh reader of all that is kept, recorded as one more follower. Returns its gaps.
+
+    It is cut only where retention has taken the message that it was receiving; then it goes on."""
+    follower = history.follower(name, [">"], to_head=to_head)
+    gaps, ends = [], []
+    while not ends:
+        session = follower.session(after)
+        session.started(after)
+
+        def on_item(item):
+            if isinstance(item, Msg):
+                session.message(*item)
+            elif isinstance(item, Gap):
+                session.gap(*item)
+                gaps.append(item)
+            else:
+                session.reached(item.position)
+                ends.append(item)
+        wire = Wire(broker.control_address or broker.address)
+        try:
+            wire.pump(f"READ > AFTER {after}\n".encode(), lambda: ends, on_item)
+        except Gone:
+            after = session.position
+            assert broker.info()["first"] > after + 1, \
+                f"a reader was cut behind {after}, where nothing was dropped: {list(wire.recent)}"
+        finally:
+            wire.close()
     return gaps
 
 
