@@ -302,7 +302,7 @@ def test_cve_2025_21605_many_who_never_read_cost_bounded_memory_and_harm_nobody(
     for n in range(20):
         b.publish("kept", b"x" * 1000)
     command = UNREAD[kind]
-    count = scaled(60)
+    count = scaled(24)
     with unharmed(b):
         b.control.ask("PING")
         before = b.rss()
@@ -338,8 +338,9 @@ def test_a_million_commands_without_reading_are_answered_to_the_last_one(broker)
 # --- slow senders ---------------------------------------------------------------------------------
 
 def trickle(socks, data, done):
-    """One byte on each socket in turn until done() or the data ends; returns what was said."""
+    """One byte on each socket in turn while there are any, until done(); returns what was said."""
     words = [b""] * len(socks)
+    end = time.monotonic() + DEADLINE
     for at in itertools.count():
         for n, sock in enumerate(socks):
             if at < len(data):
@@ -350,13 +351,13 @@ def trickle(socks, data, done):
             return words
         if at >= len(data):
             time.sleep(0.005)
-        assert at < len(data) + 200 * DEADLINE, f"they were told {set(words)}"
+        assert time.monotonic() < end, f"they were told {set(words)}"
 
 
 def test_many_bodies_that_come_byte_by_byte_are_given_up_and_harm_nobody(broker):
-    b = broker("server.workers=2", "limits.put_timeout=500ms")
+    b = broker("server.workers=2", "limits.put_timeout=2s")
     with unharmed(b):
-        socks = connect_many(b, scaled(500))
+        socks = connect_many(b, scaled(200))
         for sock in socks:
             sock.send(b"PUT t 1000000\n")
         words = trickle(socks, b"x" * 100000, lambda words: all(b"\n" in word for word in words))
@@ -591,7 +592,7 @@ def test_rubbish_of_64_kib_harms_nobody(broker, seed):
 
 def test_no_client_writes_into_the_diagnostics_or_floods_them(broker):
     """A bad client is no news. No byte of a client appears, and no line comes per client."""
-    b = broker("server.workers=2", "limits.max_connections=40", "limits.put_timeout=300ms")
+    b = broker("server.workers=2", "limits.max_connections=150", "limits.put_timeout=300ms")
     b.control.ask("PING")
     evil = b"evil\x1b[2J\x9b31m\xc2\x9b\xc0\x8a\r\x00psad: forged"
     seen, begin = b.stderr_lines, time.monotonic()
@@ -609,10 +610,10 @@ def test_no_client_writes_into_the_diagnostics_or_floods_them(broker):
             abort(sock)
         b.wait_stats(lambda s: s["connections"] == 1, "all have left")
     assert b.stderr_lines == seen, b.stderr
-    held = connect_many(b, 300)  # 261 of them too many
+    held = connect_many(b, 400)  # 251 of them too many
     b.wait_stats(lambda s: s["rejected_total"] >= 200, "many are refused")
     lines = b.stderr_lines - seen
-    assert lines <= 2 + time.monotonic() - begin, f"{lines} lines for 261 refused connections"
+    assert lines <= 2 + time.monotonic() - begin, f"{lines} lines for 251 refused connections"
     assert "evil" not in b.stderr and "forged" not in b.stderr
     close_all(held)
 

@@ -557,11 +557,12 @@ STATES = [fresh, spoken, subscribed, subscribed_with_acks_off, replaying, seekin
           with_unread_answers, half_closing, refused]
 
 TRIED = [*COMMANDS, b"PUT t 100000\nabc", b"PUT a..b 5\nhello", b"PUT t 5\nhello!", b"PUT",
-         b"PUT t", b"PUT t 0\n", b"PUB", b"PUB a..b", b"PUB t", b"SUB", b"SUB a..b", b"SUB > LAST 3",
-         b"SUB > SINCE 1h", b"SUB a AFTER 0@00000000", b"SUB a AFTER 999999", b"UNSUB > a b",
-         b"UNSUB a..b", b"READ > LIMIT 2", b"READ", b"READ a LIMIT 0", b"TAIL", b"CAT",
-         b"CAT > LIMIT 1", b"LINES", b"LINES a..b", b"ACKS", b"PING x", b"QUIT x", b"NOSUCH", b"GET / HTTP/1.1", b"",
-         b"\x00", b"\xff" * 100, b"MSG 1 t 1\nx", b"PUB t " + b"y" * 2 * MAX, b"SUB" + b" x" * 2000]
+         b"PUT t", b"PUT t 0\n", b"PUB", b"PUB a..b", b"PUB t", b"SUB", b"SUB a..b",
+         b"SUB > LAST 3", b"SUB > SINCE 1h", b"SUB a AFTER 0@00000000", b"SUB a AFTER 999999",
+         b"UNSUB > a b", b"UNSUB a..b", b"READ > LIMIT 2", b"READ", b"READ a LIMIT 0", b"TAIL",
+         b"CAT", b"CAT > LIMIT 1", b"LINES", b"LINES a..b", b"ACKS", b"PING x", b"QUIT x",
+         b"NOSUCH", b"GET / HTTP/1.1", b"", b"\x00", b"\xff" * 100, b"MSG 1 t 1\nx",
+         b"PUB t " + b"y" * 2 * MAX, b"SUB" + b" x" * 2000]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda f: f.__name__.replace("_", " "))
@@ -905,11 +906,18 @@ def may_unshare():
 
 
 def sockets_of(pid, table):
-    """(local address, state) of all sockets of a kind in the process's network namespace."""
+    """The words about each socket of a kind in the process's network namespace."""
     path = Path(f"/proc/{pid}/net/{table}")
-    if not path.exists():
-        return []
-    return [(line.split()[1], line.split()[3]) for line in path.read_text().splitlines()[1:]]
+    return [line.split() for line in path.read_text().splitlines()[1:]] if path.exists() else []
+
+
+def check_kinds(pid):
+    """Each socket of the process, bound or not, is one of TCP or a Unix socket."""
+    known = {words[9] for table in ("tcp", "tcp6") for words in sockets_of(pid, table)}
+    known |= {words[6] for words in sockets_of(pid, "unix")}
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    assert inodes and inodes <= known, (links, known)
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "listen.insecure=yes", "-o", "listen.tcp=:9853"]],
@@ -931,8 +939,9 @@ def test_cve_2018_1000115_psad_listens_on_loopback_by_default_and_never_on_udp(t
         for table in ("udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6",
                       "packet"):
             assert sockets_of(child.pid, table) == [], table
-        listening = {address for table in ("tcp", "tcp6")
-                     for address, state in sockets_of(child.pid, table) if state == "0A"}
+        check_kinds(child.pid)
+        listening = {words[1] for table in ("tcp", "tcp6")
+                     for words in sockets_of(child.pid, table) if words[3] == "0A"}
         if not options:
             assert "0100007F:267D" in listening, listening
             assert listening <= {"0100007F:267D", "00000000000000000000000001000000:267D"}
@@ -953,7 +962,7 @@ NAMES = ["localhost:0", "localhost.:0", "127.1:0", "0:0", "*:0", "0x7f000001:0",
          "[::1]0.0.0.0:0", "[::1%lo]:0", "[::1]", "::1:0", "127.0.0.1@0.0.0.0:0", "127.0.0.1/0:0",
          "0.0.0.0", "127.0.0.1:0;0.0.0.0:0", "127.0.0.1:0\n0.0.0.0:0", "127.0.0.1:0\t0.0.0.0:0",
          "\uff10.0.0.0:0", "any:0", "[localhost]:0", "[]:0", " :", "127.0.0.1:65536",
-         "127.0.0.1:-1",         "127.0.0.1:4295034149", "127.0.0.1:0x0", "127.0.0.1:"]
+         "127.0.0.1:-1", "127.0.0.1:4295034149", "127.0.0.1:0x0", "127.0.0.1:"]
 
 
 @pytest.mark.parametrize("tcp", FOREIGN)
