@@ -356,14 +356,18 @@ static void head_raise(struct log *log, uint64_t head)
 
 uint64_t log_committed(struct log *log)
 {
-	const uint64_t known = atomic64_load_acquire(&log->head); /* [O7] */
-	uint64_t next = known + 1;
-	const struct directory *directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
-	size_t begun = find(directory, next);
+	const struct directory *directory;
+	uint64_t known;
+	size_t begun;
 
-	/* Retired since the line above: then somebody else has raised the head beyond it. */
-	if (begun == 0)
-		return atomic64_load_acquire(&log->head); /* [O7] */
+	/* None: retired since the head was looked at, which somebody has raised beyond it before.
+	 * Then from there on: to that head alone more may have been added that was rung for. */
+	do {
+		known = atomic64_load_acquire(&log->head);                /* [O7] */
+		directory = atomic_load_pointer_acquire(&log->directory); /* [O5] */
+		begun = find(directory, known + 1);
+	} while (begun == 0);
+	uint64_t next = known + 1;
 	struct segment *segment = directory->segments[begun - 1];
 	for (;;) {
 		uint64_t base = atomic64_load_acquire(&segment->base);   /* [O2] */
