@@ -175,14 +175,19 @@ static void admit(struct acceptor *acceptor, struct handoff_item *item)
 
 /* ---- no descriptors ---- */
 
-static void set_accepting(struct acceptor *acceptor, bool is_on)
+static void stop_accepting(struct acceptor *acceptor)
 {
-	for (size_t i = 0; i < acceptor->door_count; i++) {
-		if (is_on)
-			event_add(acceptor->doors[i]->event, NULL);
-		else
-			event_del(acceptor->doors[i]->event);
-	}
+	for (size_t i = 0; i < acceptor->door_count; i++)
+		event_del(acceptor->doors[i]->event);
+}
+
+/* False: one of them can't be watched now; it would be deaf for ever. */
+static bool start_accepting(struct acceptor *acceptor)
+{
+	for (size_t i = 0; i < acceptor->door_count; i++)
+		if (event_add(acceptor->doors[i]->event, NULL) != 0)
+			return false;
+	return true;
 }
 
 static void open_reserve(struct acceptor *acceptor)
@@ -194,8 +199,8 @@ static void open_reserve(struct acceptor *acceptor)
 static void pause_accepting(struct acceptor *acceptor, int pause_ms)
 {
 	const struct timeval pause = {.tv_usec = pause_ms * 1000};
-	set_accepting(acceptor, false);
-	event_add(acceptor->pause_event, &pause);
+	stop_accepting(acceptor);
+	event_add(acceptor->pause_event, &pause); /* which has its place: see loop_new() */
 }
 
 static void on_pause_over(int fd, short what, void *context)
@@ -206,10 +211,8 @@ static void on_pause_over(int fd, short what, void *context)
 	open_reserve(acceptor);
 	if (!give_pending(acceptor))
 		pause_accepting(acceptor, FULL_PAUSE_MS);
-	else if (acceptor->reserve < 0)
+	else if (acceptor->reserve < 0 || !start_accepting(acceptor))
 		pause_accepting(acceptor, PAUSE_MS);
-	else
-		set_accepting(acceptor, true);
 }
 
 /* accept() found no descriptor: tells one peer, and waits. */

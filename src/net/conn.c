@@ -33,10 +33,21 @@ static void stop_reading(struct conn *conn)
 	conn->is_reading = false;
 }
 
+/* Nothing would ever tell that there is something to do for it: it ends when it is driven. */
+static void lose(struct conn *conn)
+{
+	conn->is_lost = true;
+	worker_make_ready(conn->worker, conn);
+}
+
 static void start_reading(struct conn *conn)
 {
-	if (!conn->is_reading && !conn->saw_eof && event_add(&conn->read_event, NULL) == 0)
+	if (conn->is_reading || conn->saw_eof)
+		return;
+	if (event_add(&conn->read_event, NULL) == 0)
 		conn->is_reading = true;
+	else
+		lose(conn);
 }
 
 static void stop_waiting_to_write(struct conn *conn)
@@ -48,8 +59,12 @@ static void stop_waiting_to_write(struct conn *conn)
 
 void conn_wait_to_write(struct conn *conn)
 {
-	if (!conn->is_writing && event_add(&conn->write_event, NULL) == 0)
+	if (conn->is_writing)
+		return;
+	if (event_add(&conn->write_event, NULL) == 0)
 		conn->is_writing = true;
+	else
+		lose(conn);
 }
 
 static void conn_become(struct conn *conn, enum conn_state state)

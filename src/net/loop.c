@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/diag.h"
@@ -31,6 +32,31 @@ void loop_begin(void)
 	event_set_fatal_callback(die);
 }
 
+static void ignore(int fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	(void)context;
+}
+
+/* libevent's heap of timers grows when one is added and there is no room, and never shrinks. */
+static bool reserve_timers(struct event_base *base)
+{
+	const struct timeval never = {.tv_sec = 3600};
+	struct event *timers[LOOP_TIMERS];
+	bool is_reserved = true;
+
+	for (int i = 0; i < LOOP_TIMERS; i++) {
+		timers[i] = evtimer_new(base, ignore, NULL);
+		if (timers[i] == NULL || event_add(timers[i], &never) != 0)
+			is_reserved = false;
+	}
+	for (int i = 0; i < LOOP_TIMERS; i++)
+		if (timers[i] != NULL)
+			event_free(timers[i]);
+	return is_reserved;
+}
+
 struct event_base *loop_new(bool is_private)
 {
 	struct event_base *base = NULL;
@@ -43,6 +69,11 @@ struct event_base *loop_new(bool is_private)
 	    (!is_private || event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0))
 		base = event_base_new_with_config(config);
 	int error = errno;
+	if (base != NULL && !reserve_timers(base)) {
+		event_base_free(base);
+		base = NULL;
+		error = ENOMEM;
+	}
 	event_config_free(config);
 	errno = error;
 	return base;

@@ -9,6 +9,8 @@
 
 #include <event2/event.h>
 
+enum { LOOP_TIMERS = 8 };
+
 /*
  * From now on libevent speaks through diag, and where it can't go on the process ends with the
  * status of a failed start. Thread: startup.
@@ -18,7 +20,9 @@ void loop_begin(void);
 /*
  * A loop on epoll, or NULL and errno: libevent falls back to poll(2) where epoll can't be had for
  * want of memory or descriptors, and there an eventfd that is never read (see wake.h) is ready for
- * ever. `is_private`: no thread but one ever touches it. Thread: startup.
+ * ever. `is_private`: no thread but one ever touches it.
+ *
+ * Room for LOOP_TIMERS timers has been taken: adding one of so many can't fail. Thread: startup.
  */
 struct event_base *loop_new(bool is_private);
 
