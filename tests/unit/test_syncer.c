@@ -247,8 +247,11 @@ static void a_file_that_a_sync_has_failed_for_is_copied(void **state)
 	append_many(&w, 3);
 	WAIT_FOR(world_synced(&w) == 3);
 	ino_t before = inode_of(1);
-	atomic32_store_release(&is_failing, 1);
+	atomic32_store_release(&is_held_up, 1); /* until all four are there */
 	append_many(&w, 4);
+	WAIT_FOR(atomic32_load_acquire(&waiting) > 0);
+	atomic32_store_release(&is_failing, 1);
+	atomic32_store_release(&is_held_up, 0);
 	WAIT_FOR(log_has_failed(w.log));
 	close_log(&w);
 	/* As long as syncs fail, so does the start. */
