@@ -316,8 +316,8 @@ def test_built_without_libsystemd_it_has_no_warning_serves_and_needs_no_manager(
     out = tmp_path / "build"
     compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
     made = subprocess.run(
-        ["make", "-j2", f"OUT={out}", f"CC={compiler}", "WITH_SYSTEMD=no", "CFLAGS=-Werror -O0 -U_FORTIFY_SOURCE",
-         str(out / "psad")], cwd=ROOT, env={k: v for k, v in environment().items()
+        ["make", "-j2", f"OUT={out}", f"CC={compiler}", "WITH_SYSTEMD=no",
+         "CFLAGS=-Werror -O0 -U_FORTIFY_SOURCE", str(out / "psad")], cwd=ROOT, env={k: v for k, v in environment().items()
                                             if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         timeout=20 * DEADLINE, check=False)
