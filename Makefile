@@ -5,6 +5,7 @@
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
 #   make soak           HOURS of chaos, kills, losses of power and races; build/soak/summary.txt
 #   make lint           the layout of the code, cppcheck, the rules of the house
+#   make analyze        gcc -fanalyzer, clang-tidy and cppcheck over all C; minutes
 #   make planted        faults planted in the log, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
@@ -55,9 +56,12 @@ flavour.release = -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 link.release = -pie -Wl,-z,relro,-z,now
 flavour.asan = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 flavour.tsan = -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan
+flavour.valgrind = -O1 -fno-omit-frame-pointer
+# Counters of several threads; without optimisation a branch of the program is one of the source.
+flavour.coverage = -O0 --coverage -fprofile-update=atomic
 flavour.fuzz = $(flavour.asan) -fsanitize=fuzzer-no-link
 ifndef flavour.$(FLAVOUR)
-$(error FLAVOUR is one of release, asan, tsan)
+$(error FLAVOUR is one of release, asan, tsan, valgrind, coverage)
 endif
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
@@ -106,15 +110,14 @@ LOAD := $(OUT)/bench/load
 BENCH := $(call programs,bench/*.c) $(LOAD)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/*/*.[ch] tests/race/*/*.[ch] bench/*.[ch] \
 	bench/*/*.[ch])
-# It needs the macros of queue.h, and takes what uthash does in its own for faults.
-CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
-	--suppress=uninitvar --suppress=ctunullpointer --error-exitcode=1 -Isrc \
-	$(addprefix --include=,$(wildcard /usr/include/sys/queue.h /usr/include/*/sys/queue.h))
+# The sources as they are compiled, for tools that only look at them.
+ANALYZE = tests/lint/analyze --flags '-DPSAD_VERSION=\"$(VERSION)\" -DPSAD_LIBRARIES=\"\" \
+	-DWITH_SYSTEMD=$(if $(filter yes,$(WITH_SYSTEMD)),1,0) $(PACKAGE_CFLAGS)'
 # Programs that use nothing above base, log and wire: they are linked without the rest.
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak planted lint bench bench-peers fuzz install deb rpm try-deb clean
+.PHONY: all run check soak planted lint analyze bench bench-peers fuzz install deb rpm try-deb clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -176,10 +179,15 @@ lint:
 	@bad=0; has() { command -v $$1 >/dev/null || { echo "$$1 is not here"; false; }; }; \
 	if has clang-format; then for file in $(C_FILES); do \
 		clang-format --dry-run -Werror --ferror-limit=1 $$file || bad=1; done; fi; \
-	if has cppcheck; then cppcheck $(CPPCHECK) src || bad=1; fi; \
+	if has cppcheck; then $(ANALYZE) --only cppcheck $(SOURCES) || bad=1; fi; \
 	if has shellcheck; then shellcheck packaging/deps.sh packaging/build \
 		packaging/debian/postrm .ci/run || bad=1; fi; \
 	tests/run --out $(OUT) lint || bad=1; exit $$bad
+
+# What tools find without running anything: gcc -fanalyzer, clang-tidy, cppcheck. .clang-tidy and the
+# table in tests/lint/analyze say what they are not asked, and why.
+analyze:
+	@$(ANALYZE)
 
 # Options of bench/run go into BENCH_OPTIONS, for instance "--cases a,b --rounds 3".
 bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "log/assess.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <sys/random.h>
 
@@ -489,6 +490,7 @@ static void judge_gone(struct survey *survey, struct assessment *out)
 		first = first == NULL ? piece : first;
 		last = piece;
 	}
+	assert(first != NULL); /* assess() has refused a directory without any */
 	/* The log's very first one is known to begin with 1; of others before all that is left
 	 * nobody knows more than that they are gone, as those that were dropped. */
 	struct piece *front = &survey->pieces[0];

@@ -78,7 +78,7 @@ const char *charter_fault(const char *text, char *fault)
 	int version = 0;
 	char order[20] = "";
 
-	if (sscanf(text, "psad log %d\norder %16[0-9a-f]", &version, order) < 1)
+	if (sscanf(text, "psad log %9d\norder %16[0-9a-f]", &version, order) < 1)
 		return "is not what psad writes there";
 	if (strcmp(order, "0102030405060708") == 0)
 		return "was written by a machine of the other byte order";

@@ -558,6 +558,7 @@ static int build_chain(struct keeper *keeper)
 static int take_chain(struct keeper *keeper, struct recovery *found)
 {
 	struct log *log = keeper->log;
+	assert(found->count > 0 && found->tail < found->count);
 	struct directory *directory = directory_new(found->count);
 	if (directory == NULL)
 		return -1;
@@ -565,7 +566,7 @@ static int take_chain(struct keeper *keeper, struct recovery *found)
 		directory->segments[i] = found->segments[i];
 		keeper->chain_bytes += found->segments[i]->counted_bytes;
 	}
-	keeper->first_file = directory->segments[0]->file.number;
+	keeper->first_file = found->segments[0]->file.number;
 	found->count = 0;                                         /* they are ours */
 	atomic_store_pointer_release(&log->directory, directory); /* [O5] */
 	atomic_store_pointer_release(&log->tail, directory->segments[found->tail]); /* [O9] */

@@ -42,7 +42,7 @@ say(struct repair *repair, uint64_t number, const char *format, ...)
 	vfprintf(repair->out, format, arguments);
 	va_end(arguments);
 	fputc('\n', repair->out);
-	fflush(repair->out);
+	(void)fflush(repair->out);
 }
 
 static int fail(struct repair *repair, const char *name, int error)
@@ -338,7 +338,7 @@ static int write_log(struct repair *repair)
 	else
 		fprintf(repair->out, "log: %s: made anew, with another identity: %08" PRIx32 "\n",
 		        survey->log_fault, log->identity);
-	fflush(repair->out);
+	(void)fflush(repair->out);
 	return 0;
 }
 

@@ -293,7 +293,7 @@ static void *run(void *context)
 				watch(syncer);
 			continue;
 		}
-		if (clock_mono_us() - syncer->last_watch_us >= TICK_MS * 1000) {
+		if (clock_mono_us() - syncer->last_watch_us >= TICK_MS * UINT64_C(1000)) {
 			watch(syncer);
 			syncer->last_watch_us = clock_mono_us();
 		}

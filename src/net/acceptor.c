@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "net/acceptor.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -84,6 +85,7 @@ static struct worker *choose_worker(struct acceptor *acceptor)
 	struct worker *best = NULL;
 	uint64_t fewest = UINT64_MAX;
 
+	assert(acceptor->worker_count > 0);
 	for (size_t i = 0; i < acceptor->worker_count; i++) {
 		size_t n = (acceptor->next_worker + i) % acceptor->worker_count;
 		struct worker *worker = acceptor->workers[n];
@@ -198,7 +200,7 @@ static void open_reserve(struct acceptor *acceptor)
 
 static void pause_accepting(struct acceptor *acceptor, int pause_ms)
 {
-	const struct timeval pause = {.tv_usec = pause_ms * 1000};
+	const struct timeval pause = {.tv_usec = pause_ms * 1000L};
 	stop_accepting(acceptor);
 	event_add(acceptor->pause_event, &pause); /* which has its place: see loop_new() */
 }

@@ -50,7 +50,7 @@ static uint64_t timer_length_ms(const struct worker *worker, enum timer_kind kin
 
 static void start_ticking(struct worker *worker)
 {
-	const struct timeval interval = {.tv_usec = TICK_MS * 1000};
+	const struct timeval interval = {.tv_usec = TICK_MS * 1000L};
 	if (!worker->is_ticking && event_add(worker->tick_event, &interval) == 0)
 		worker->is_ticking = true;
 }
