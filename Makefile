@@ -9,13 +9,19 @@
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
-#   make install clean
+#   make install        the daemon, its units, manual and configurations: PREFIX, DESTDIR, SYSCONFDIR
+#   make deb            build/psad_VERSION_amd64.deb, looked at by lintian
+#   make rpm            build/psad-VERSION-1.x86_64.rpm and its source, looked at by rpmlint
+#   make try-deb        the package in a throw-away Debian with a service manager of its own (root)
+#   make clean
 #
 # FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan.
 
 VERSION = 0.1.0
 PREFIX = /usr/local
 DESTDIR =
+SYSCONFDIR = /etc
+UNITDIR = $(PREFIX)/lib/systemd/system
 FLAVOUR = release
 WITH_SYSTEMD = yes
 PARTS = unit race lint system
@@ -33,8 +39,9 @@ CC = clang
 endif
 
 # What is missing is installed now (not with -n), before the libraries are looked for below.
-ifneq ($(and $(filter run check soak,$(GOALS)),$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,yes)),)
-$(shell packaging/deps.sh build $(if $(filter check soak,$(GOALS)),test) >&2)
+ifneq ($(and $(filter run check soak deb rpm,$(GOALS)),$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,yes)),)
+$(shell packaging/deps.sh build $(if $(filter check soak,$(GOALS)),test) \
+	$(if $(filter deb rpm,$(GOALS)),package) >&2)
 ifneq ($(.SHELLSTATUS),0)
 $(error packaging/deps.sh could not install what is missing)
 endif
@@ -107,7 +114,7 @@ CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-s
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak planted lint bench bench-peers fuzz install clean
+.PHONY: all run check soak planted lint bench bench-peers fuzz install deb rpm try-deb clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -170,7 +177,8 @@ lint:
 	if has clang-format; then for file in $(C_FILES); do \
 		clang-format --dry-run -Werror --ferror-limit=1 $$file || bad=1; done; fi; \
 	if has cppcheck; then cppcheck $(CPPCHECK) src || bad=1; fi; \
-	if has shellcheck; then shellcheck packaging/deps.sh .ci/run || bad=1; fi; \
+	if has shellcheck; then shellcheck packaging/deps.sh packaging/build \
+		packaging/debian/postrm .ci/run || bad=1; fi; \
 	tests/run --out $(OUT) lint || bad=1; exit $$bad
 
 # Options of bench/run go into BENCH_OPTIONS, for instance "--cases a,b --rounds 3".
@@ -199,10 +207,41 @@ fuzz: $(FUZZ)
 			$(OUT)/corpus/$$name tests/fuzz/corpus/$$name; \
 	done
 
+# What a file says of where things are follows PREFIX and SYSCONFDIR. A configuration that is there
+# already is somebody's, and stays.
+TO = $(DESTDIR)$(PREFIX)
+DOC = $(TO)/share/doc/psad
+PLACES = sed -e 's,/usr/sbin/psad,$(PREFIX)/sbin/psad,g' -e 's,/etc/psad,$(SYSCONFDIR)/psad,g' \
+	-e 's,/usr/share/doc,$(PREFIX)/share/doc,g'
+PAGE_DATE := $(shell LC_ALL=C date -u $(addprefix -d @,$(SOURCE_DATE_EPOCH)) '+%B %-d, %Y')
+PAGE = -e 's/\$$Mdocdate\$$/$(PAGE_DATE)/' -e 's/^\.Os psad$$/.Os psad $(VERSION)/'
 install: $(OUT)/psad
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/psad
-	install -m 755 $(OUT)/psad $(DESTDIR)$(PREFIX)/sbin/psad
-	install -m 644 psad.conf.example LICENSE conf/*.conf $(DESTDIR)$(PREFIX)/share/doc/psad
+	install -d $(DOC)/examples/psad.service.d $(DOC)/examples/clients $(DESTDIR)$(SYSCONFDIR)/psad
+	install -D -m 755 $(OUT)/psad $(TO)/sbin/psad
+	set -e; for page in packaging/man/*.[578]; do \
+		to=$(TO)/share/man/man$${page##*.}; install -d $$to; \
+		$(PLACES) $(PAGE) $$page >$$to/$${page##*/}; chmod 644 $$to/$${page##*/}; done
+	set -e; install -d $(DESTDIR)$(UNITDIR); for unit in psad.service psad.socket; do \
+		$(PLACES) packaging/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; done
+	install -D -m 644 packaging/psad.sysusers $(TO)/lib/sysusers.d/psad.conf
+	install -D -m 644 packaging/psad.tmpfiles $(TO)/lib/tmpfiles.d/psad.conf
+	install -m 644 README.md LICENSE psad.conf.example $(DOC)
+	install -m 644 conf/*.conf $(DOC)/examples
+	install -m 644 tests/clients/README.md tests/clients/subscribe.* tests/clients/*.java \
+		$(DOC)/examples/clients
+	$(PLACES) packaging/psad.service.d/memory.conf >$(DOC)/examples/psad.service.d/memory.conf
+	chmod 644 $(DOC)/examples/psad.service.d/memory.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/psad/psad.conf ] || \
+		$(PLACES) packaging/psad.conf >$(DESTDIR)$(SYSCONFDIR)/psad/psad.conf
+	chmod 644 $(DESTDIR)$(SYSCONFDIR)/psad/psad.conf
+
+deb rpm:
+	packaging/build $@ $(VERSION)
+
+# Exit status 0 where it can't be: it says why.
+try-deb:
+	tests/package/run
 
 clean:
 	rm -rf build

@@ -2,6 +2,8 @@
 /*
  * psad: the command line.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include "log/dump.h"
 #include "log/log.h"
 #include "log/repair.h"
+#include "ops/manager.h"
 #include "server.h"
 #include "wire/pattern.h"
 
@@ -194,12 +197,45 @@ static int run_tool(const struct arguments *arguments)
 	return result == 0 ? EXIT_OK : EXIT_START;
 }
 
+/*
+ * Whoever starts us with standard error closed would have the diagnostics written into whatever
+ * is opened next: an event loop's pipe, a client's socket, a file of the log.
+ */
+static int fill_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+			return -1;
+	}
+	return 0;
+}
+
+/* Takes over *config. */
+static int serve(struct config *config, const struct server_sources *sources,
+                 struct manager_sockets *sockets)
+{
+	if (sockets->count == 0 && !config_listens(config)) {
+		diag(DIAG_ERROR,
+		     "listen.tcp and listen.unix are both empty: there is nothing to listen on");
+		config_free(config);
+		return EXIT_USAGE;
+	}
+	struct server *server = server_start(config, sources, sockets);
+	if (server == NULL)
+		return EXIT_START;
+	server_run(server);
+	server_free(server);
+	return EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {.file = NULL};
 	struct config config;
 	char error[CONFIG_ERROR_MAX];
 
+	if (fill_standard_descriptors() != 0)
+		return EXIT_START; /* and there may be nobody to tell */
 	int status = parse_arguments(&arguments, argc, argv);
 	if (status >= 0)
 		return status;
@@ -212,7 +248,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (arguments.only_checks) {
-		diag(DIAG_INFO, "the configuration is good");
+		diag(DIAG_INFO, "the configuration is good%s",
+		     config_listens(&config) ? "" : "; it needs sockets that are handed over");
 		config_free(&config);
 		return EXIT_OK;
 	}
@@ -222,10 +259,12 @@ int main(int argc, char **argv)
 		.overrides = arguments.overrides,
 		.override_count = arguments.override_count,
 	};
-	struct server *server = server_start(&config, &sources);
-	if (server == NULL)
+	struct manager_sockets sockets;
+	if (manager_take_sockets(&sockets) != 0) {
+		config_free(&config);
 		return EXIT_START;
-	server_run(server);
-	server_free(server);
-	return EXIT_OK;
+	}
+	status = serve(&config, &sources, &sockets);
+	manager_sockets_free(&sockets);
+	return status;
 }

@@ -19,7 +19,7 @@ void epoch_register(struct epoch *epoch, struct epoch_thread *thread)
 
 void epoch_enter(struct epoch_thread *thread)
 {
-	if (thread->depth++ == 0)
+	if (thread->depth++ == 0) /* [O26] ck's fence stands before its look at the epoch */
 		ck_epoch_begin(&thread->record, NULL);
 }
 
@@ -48,6 +48,13 @@ void epoch_defer(struct epoch_thread *thread, struct epoch_deferred *deferred,
 	deferred->release = release;
 	deferred->context = context;
 	deferred->epoch = thread->epoch;
+	/*
+	 * ck files it under the epoch of now, and releases it when all sections are of later ones.
+	 * That holds only if nobody who enters in a later one can still find it. With one reclaimer
+	 * alone its own step to the next epoch would see to that; there are two, and another one's
+	 * step does not wait for what is still in our store buffer.
+	 */
+	fence_full(); /* [O26] out of reach before the look at the epoch */
 	ck_epoch_call(&thread->record, &deferred->entry, dispatch);
 }
 

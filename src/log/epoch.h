@@ -2,9 +2,10 @@
 /*
  * epoch: memory that others may still be looking at. The only door to ck_epoch.
  *
- * Readers look at shared memory inside a section (epoch_enter .. epoch_leave). The one reclaimer
- * takes a thing out of everybody's reach, then defers its release; the release runs, from
- * epoch_poll(), when every section that was open at that time has been left.
+ * Readers look at shared memory inside a section (epoch_enter .. epoch_leave). A reclaimer takes a
+ * thing out of everybody's reach, then defers its release; the release runs, from its own
+ * epoch_poll(), when every section that was open at that time has been left. There are two of them:
+ * the keeper, and in durable logs the warmer.
  *
  * Sections are short: they never span a turn of an event loop, since one open section holds up all
  * reclamation. They may nest. epoch.c is also the one place that tells ThreadSanitizer of the order
@@ -34,6 +35,8 @@ struct epoch_thread {
 
 /* Embedded in what is to be released. */
 struct epoch_deferred {
+	/* [O26] epoch_defer: full fence, then ck looks at the epoch; epoch_enter: full fence, then
+	 * it looks, and only then at what may be deferred. */
 	ck_epoch_entry_t entry;
 	void (*release)(struct epoch_deferred *deferred, void *context);
 	void *context;
@@ -55,14 +58,14 @@ static inline bool epoch_is_inside(const struct epoch_thread *thread)
 
 /*
  * Calls release(deferred, context) from a later epoch_poll(), when nobody can still be looking.
- * Thread: the one reclaimer, inside or outside a section.
+ * Thread: a reclaimer, inside or outside a section.
  */
 void epoch_defer(struct epoch_thread *thread, struct epoch_deferred *deferred,
                  void (*release)(struct epoch_deferred *, void *), void *context);
 
 /*
  * Runs what releases have become possible; never waits. A release needs several polls to come
- * through. Thread: the one reclaimer, outside sections.
+ * through. Thread: the reclaimer that deferred it, outside sections.
  */
 void epoch_poll(struct epoch_thread *thread);
 

@@ -45,6 +45,8 @@
  *      links it again (acquire) comes after that.
  * [O25] warmer.wanted: a segment is linked (cas, release) before the warmer takes it off (cas,
  *      acquire).
+ * [O26] what is deferred and ck's epoch: full fences on both sides (epoch.c). Without the one a
+ *      section that begins after another reclaimer's step may find what the step lets go.
  */
 #include "log/log.h"
 
@@ -124,7 +126,8 @@ static int open_files(struct log *log, const struct log_options *options, char *
 		return -1;
 	int result = take_over(log, options, &found);
 	if (result != 0)
-		snprintf(error, error_size, "%s: no memory or no thread for the log", options->dir);
+		snprintf(error, error_size, "%s: no memory, descriptor or thread for the log",
+		         options->dir);
 	recovery_free(&found);
 	return result;
 }
@@ -133,7 +136,7 @@ struct log *log_open(const struct log_options *options, struct wake *wake, char 
                      size_t error_size)
 {
 	struct log *log = aligned_alloc(CACHE_LINE, sizeof *log);
-	snprintf(error, error_size, "no memory or no thread for the log");
+	snprintf(error, error_size, "no memory, descriptor or thread for the log");
 	if (log == NULL)
 		return NULL;
 	memset(log, 0, sizeof *log);
@@ -188,6 +191,29 @@ void log_close(struct log *log)
 void log_set_retention(struct log *log, const struct log_options *options)
 {
 	keeper_set_retention(log->keeper, options);
+}
+
+void log_set_sync_interval(struct log *log, uint64_t sync_interval_us)
+{
+	if (log->syncer != NULL)
+		syncer_set_interval(log->syncer, sync_interval_us);
+}
+
+const struct beat *log_keeper_beat(const struct log *log)
+{
+	return keeper_beat(log->keeper);
+}
+
+const struct beat *log_syncer_beat(const struct log *log)
+{
+	return log->syncer != NULL ? syncer_beat(log->syncer) : NULL;
+}
+
+void log_stir(struct log *log)
+{
+	keeper_kick(log->keeper);
+	if (log->syncer != NULL)
+		syncer_stir(log->syncer);
 }
 
 uint32_t log_identity(const struct log *log)

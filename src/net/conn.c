@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/diag.h"
 #include "net/intake.h"
 #include "net/outlet.h"
 #include "net/session.h"
@@ -118,6 +119,8 @@ void conn_kill(struct conn *conn)
 		peers_leave(hub->peers, &conn->peer);
 		atomic64_add(&hub->connections, -(uint64_t)1);
 		atomic64_count(&worker->counters.connections, (uint64_t)-1);
+	} else {
+		atomic64_add(&hub->refused, -(uint64_t)1);
 	}
 	output_clear(&conn->output);
 	free(conn->lines);
@@ -125,10 +128,19 @@ void conn_kill(struct conn *conn)
 	TAILQ_INSERT_TAIL(&worker->dead, conn, all);
 }
 
+void conn_note_cut(struct conn *conn)
+{
+	static struct diag_limit limit;
+
+	atomic64_count(&conn->worker->counters.cut_total, 1);
+	diag_limited(&limit, DIAG_NOTICE, "cutting %s: it does not take what it is sent",
+	             peer_describe(conn->fd).text);
+}
+
 void conn_cut(struct conn *conn)
 {
 	if (conn->state != CONN_DEAD)
-		atomic64_count(&conn->worker->counters.cut_total, 1);
+		conn_note_cut(conn);
 	conn_kill(conn);
 }
 
@@ -491,7 +503,9 @@ void conn_open(struct worker *worker, const struct handoff_item *item)
 
 	if (conn == NULL) {
 		close(item->fd);
-		if (!is_refused) {
+		if (is_refused) {
+			atomic64_add(&worker->hub->refused, -(uint64_t)1);
+		} else {
 			peers_leave(worker->hub->peers, &item->peer);
 			atomic64_add(&worker->hub->connections, -(uint64_t)1);
 		}

@@ -66,6 +66,7 @@ struct hub {
 	/* Relaxed: sums that order nothing, each change an atomic add. */
 	_Alignas(CACHE_LINE) uint64_t input_memory;
 	uint64_t connections;      /* sockets that are open or handed over */
+	uint64_t refused;          /* the same of those that were refused */
 	uint32_t stopped_workers;  /* of PHASE_STOPPING */
 	uint32_t finished_workers; /* threads that have ended */
 };

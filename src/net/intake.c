@@ -3,13 +3,19 @@
 
 #include <string.h>
 
+#include "base/diag.h"
 #include "net/session.h"
 
-enum { INPUT_FREE = 4 << 10 }; /* of unfinished commands: not counted in input_memory */
+enum {
+	INPUT_FREE = 4 << 10, /* of unfinished commands: not counted in input_memory */
+	INPUT_IN_PLACE =
+		32 << 10, /* a body of which so much has come is read where it will stand */
+};
 
 /* Reserves `n` more bytes for unfinished commands. False: the connection is refused them. */
 static bool account(struct conn *conn, size_t n)
 {
+	static struct diag_limit limit;
 	struct hub *hub = conn->worker->hub;
 	size_t size = buf_size(&conn->input) + n;
 	size_t wanted = size > INPUT_FREE ? size - INPUT_FREE : 0;
@@ -20,6 +26,8 @@ static bool account(struct conn *conn, size_t n)
 	uint64_t all = atomic64_add(&hub->input_memory, more) + more;
 	if (all > limit_get(&hub->limits.input_memory)) {
 		atomic64_add(&hub->input_memory, -(uint64_t)more);
+		diag_limited(&limit, DIAG_WARNING, "limits.input_memory is used up: closing %s",
+		             peer_describe(conn->fd).text);
 		conn_error(conn, ERROR_TOO_MANY,
 		           "limits.input_memory is used up; the connection closes");
 		conn_close_after_answers(conn);
@@ -53,16 +61,11 @@ void intake_drop(struct conn *conn)
 
 static bool store(struct conn *conn, const char *bytes, size_t n)
 {
-	size_t have = buf_size(&conn->input);
-	/* A body is given its whole length at once; a line grows as it comes. */
-	size_t room = conn->need > have + n ? conn->need - have : n;
-
 	if (n == 0)
 		return true;
-	if (!account(conn, room))
+	if (!account(conn, n))
 		return false;
-	if ((room > n && buf_reserve(&conn->input, room) != 0) ||
-	    buf_append(&conn->input, bytes, n) != 0) {
+	if (buf_append(&conn->input, bytes, n) != 0) {
 		conn->is_lost = true;
 		return false;
 	}
@@ -114,14 +117,16 @@ char *intake_place(struct conn *conn, size_t *n)
 
 	*n = conn->worker->scratch_size;
 	if (conn->state != CONN_OPEN || !conn->parser.in_body || conn->need <= have + 1 ||
-	    conn->is_deaf)
+	    have < INPUT_IN_PLACE || conn->is_deaf)
 		return conn->worker->scratch;
-	if (!account(conn, conn->need - have))
+	/* As much again as has come, never what is only announced. */
+	size_t room = conn->need - have < have ? conn->need - have : have;
+	if (!account(conn, room))
 		return NULL;
-	if (buf_reserve(&conn->input, conn->need - have) != 0) {
+	if (buf_reserve(&conn->input, room) != 0) {
 		conn->is_lost = true;
 		return NULL;
 	}
-	*n = conn->need - have;
+	*n = room;
 	return buf_end(&conn->input);
 }

@@ -4,7 +4,8 @@
  *
  * Bytes are executed where they were read. A connection owns memory (conn->input) only for the
  * beginning of a command whose end has not come, and for commands that have to wait; beyond 4 KiB
- * that is reserved from limits.input_memory first. The body of a PUT is read straight to its place.
+ * that is reserved from limits.input_memory first: what has come and as much again at most, never
+ * what is announced, or a few bytes from each of a few connections would deny it to all others.
  *
  * Thread: the owner worker.
  */
@@ -14,8 +15,8 @@
 #include "net/conn.h"
 
 /*
- * Where the next bytes are to be read, and how many at most: the place of an unfinished body, or the
- * worker's scratch. NULL: the connection has been refused the memory.
+ * Where the next bytes are to be read, and how many at most: the place of a large unfinished body,
+ * or the worker's scratch. NULL: the connection has been refused the memory.
  */
 char *intake_place(struct conn *conn, size_t *n);
 

@@ -2,7 +2,8 @@
 /*
  * peers: how many connections each address has, for limits.max_connections_per_ip.
  *
- * An IPv6 address counts with its /64, which is what one host is given; Unix sockets do not count.
+ * An IPv6 address counts with its /64, which is what one host is given, but an IPv4 address that is
+ * mapped into one counts as that; Unix sockets do not count.
  * Guarded by a mutex: touched when a connection begins and ends, never in between.
  */
 #ifndef PSAD_NET_PEERS_H
@@ -24,6 +25,13 @@ struct peers *peers_new(void);
 void peers_free(struct peers *peers);
 
 struct peer_key peer_key_of(const struct sockaddr *address);
+
+/* Who is at the other end of a socket, for the operator: "192.0.2.7:4711", "[2001:db8::1]:4711", "a
+ * Unix socket (process 123 of user 1000)". Thread: any. */
+struct peer_text {
+	char text[80];
+};
+struct peer_text peer_describe(int fd);
 
 /* Counts one more. False, and it does not count: there are `max` already (0: no limit), or there
  * is no memory. Thread: any. */

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "net/conn.h"
+#include "net/loop.h"
 #include "net/outlet.h"
 
 enum {
@@ -306,6 +307,7 @@ static void *run(void *context)
 		if (is_done(worker) && !is_busy)
 			break;
 		worker->turn++;
+		beat_raise(&worker->beat);
 		allow_reading(worker);
 		if (is_busy)
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
@@ -315,6 +317,7 @@ static void *run(void *context)
 			/* The log goes on; sockets must not starve for it. */
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	}
+	beat_end(&worker->beat);
 	atomic32_add(&worker->hub->finished_workers, 1);
 	worker->hub->report(worker->hub->context);
 	return NULL;
@@ -324,16 +327,13 @@ static void *run(void *context)
 
 static int make_events(struct worker *worker)
 {
-	struct event_config *config = event_config_new();
-	if (config == NULL)
-		return -ENOMEM;
-	/* One thread only ever touches this base; the eventfd is the door for others. */
-	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-	worker->base = event_base_new_with_config(config);
-	event_config_free(config);
+	/* The eventfd is the door for others. */
+	worker->base = loop_new(true);
+	if (worker->base == NULL)
+		return -errno;
 	worker->sleeper.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (worker->base == NULL || worker->sleeper.eventfd < 0)
-		return -ENOMEM;
+	if (worker->sleeper.eventfd < 0)
+		return -errno;
 	worker->ring_event = event_new(worker->base, worker->sleeper.eventfd,
 	                               EV_READ | EV_ET | EV_PERSIST, on_ring, worker);
 	worker->tick_event = evtimer_new(worker->base, on_tick, worker);
@@ -346,8 +346,10 @@ static int make_events(struct worker *worker)
 struct worker *worker_new(struct hub *hub, unsigned number)
 {
 	struct worker *worker = aligned_alloc(CACHE_LINE, sizeof *worker);
-	if (worker == NULL)
+	if (worker == NULL) {
+		errno = ENOMEM;
 		return NULL;
+	}
 	memset(worker, 0, sizeof *worker);
 	worker->hub = hub;
 	worker->number = number;
@@ -365,9 +367,12 @@ struct worker *worker_new(struct hub *hub, unsigned number)
 	worker->scratch = malloc(READ_BYTES);
 	worker->fanout =
 		fanout_new(hub->log, &worker->epoch, &worker->counters, &outlet_fanout_calls);
-	if (worker->handoff == NULL || worker->scratch == NULL || worker->fanout == NULL ||
-	    make_events(worker) != 0) {
+	int error = -ENOMEM;
+	if (worker->handoff != NULL && worker->scratch != NULL && worker->fanout != NULL)
+		error = make_events(worker);
+	if (error != 0) {
 		worker_free(worker);
+		errno = -error;
 		return NULL;
 	}
 	epoch_register(log_epoch(hub->log), &worker->epoch);

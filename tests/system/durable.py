@@ -37,7 +37,7 @@ class Durable:
     def start(self, *options):
         self.before_start()
         self.lives.append(Broker(self.home, *self.arguments(*options), tcp=self.address,
-                                 env=self.env, config=self.config, prefix=self.prefix))
+                                 env=self.env, config=self.config, launcher=self.prefix))
         return self.broker
 
     @property
