@@ -197,9 +197,11 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 		--out $(OUT)/bench/results $(if $(filter bench-peers,$@),--servers all) $(BENCH_OPTIONS)
 	$(if $(wildcard bench/bench_replay.c),$(OUT)/bench/bench_replay $(OUT)/psad)
 
-# Shows that the torture and unit tests find what they are there for: one fault in the log at a time.
+# Shows that the torture and unit tests find what they are there for, one fault in the log at a time;
+# and the chaos, one in the daemon.
 planted:
 	tests/race/planted/run
+	tests/system/planted/run
 
 # What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
 fuzz: $(FUZZ)

@@ -101,6 +101,7 @@ static void set_limits(struct server *server)
 	atomic64_store_relaxed(&limits->input_memory, config->input_memory);
 	atomic64_store_relaxed(&limits->put_timeout_ms, config->put_timeout_ms);
 	atomic64_store_relaxed(&limits->idle_timeout_ms, config->idle_timeout_ms);
+	atomic64_store_relaxed(&limits->keepalive_ms, config->keepalive_ms);
 	atomic64_store_relaxed(&limits->round_bytes, round_bytes(config));
 	atomic64_add(&limits->version, 1);
 	for (size_t i = 0; i < server->running_count; i++)

@@ -18,6 +18,7 @@
 #include "base/diag.h"
 #include "net/intake.h"
 #include "net/outlet.h"
+#include "net/patrol.h"
 #include "net/session.h"
 
 enum {
@@ -533,6 +534,7 @@ void conn_open(struct worker *worker, const struct handoff_item *item)
 	conn->is_swept = worker->has_reported;
 	parser_init(&conn->parser);
 	TAILQ_INSERT_TAIL(&worker->conns, conn, all);
+	patrol_begin(worker);
 	event_assign(&conn->read_event, worker->base, conn->fd, EV_READ | EV_PERSIST, on_readable,
 	             conn);
 	event_assign(&conn->write_event, worker->base, conn->fd, EV_WRITE, on_writable, conn);

@@ -23,6 +23,7 @@ struct limits {
 	uint64_t input_memory; /* bytes, over all connections, beyond 4 KiB each */
 	uint64_t put_timeout_ms;
 	uint64_t idle_timeout_ms; /* 0: never */
+	uint64_t keepalive_ms;    /* silence after which a peer is asked whether it is there */
 	uint64_t version;         /* grows with each change */
 	/*
 	 * Bytes that a worker reads from publishers until its followers have had their round: batches

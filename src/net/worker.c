@@ -18,6 +18,7 @@
 #include "net/conn.h"
 #include "net/loop.h"
 #include "net/outlet.h"
+#include "net/patrol.h"
 
 enum {
 	TICK_MS = 100,    /* how exact timers are */
@@ -337,7 +338,7 @@ static int make_events(struct worker *worker)
 	worker->ring_event = event_new(worker->base, worker->sleeper.eventfd,
 	                               EV_READ | EV_ET | EV_PERSIST, on_ring, worker);
 	worker->tick_event = evtimer_new(worker->base, on_tick, worker);
-	if (worker->ring_event == NULL || worker->tick_event == NULL ||
+	if (worker->ring_event == NULL || worker->tick_event == NULL || patrol_make(worker) != 0 ||
 	    event_add(worker->ring_event, NULL) != 0)
 		return -ENOMEM;
 	return 0;
@@ -404,6 +405,8 @@ void worker_free(struct worker *worker)
 		event_free(worker->ring_event);
 	if (worker->tick_event != NULL)
 		event_free(worker->tick_event);
+	if (worker->patrol_event != NULL)
+		event_free(worker->patrol_event);
 	if (worker->base != NULL)
 		event_base_free(worker->base);
 	if (worker->sleeper.eventfd >= 0)

@@ -63,7 +63,7 @@ struct worker {
 	_Alignas(CACHE_LINE) struct hub *hub;
 	struct fanout *fanout;
 	struct event_base *base;
-	struct event *ring_event, *tick_event;
+	struct event *ring_event, *tick_event, *patrol_event;
 	struct handoff *handoff;
 	pthread_t thread;
 	unsigned number;
@@ -76,6 +76,7 @@ struct worker {
 	struct conn_list dead;      /* to be freed at the end of the turn, by `all` */
 	struct conn_list timed[TIMER_KINDS];
 	bool is_ticking;
+	bool is_on_patrol;
 
 	char *scratch;       /* READ_BYTES: what was read last */
 	size_t scratch_size; /* how much of it a read may fill */

@@ -220,8 +220,8 @@ class Guest:
         def on_item(item):
             if isinstance(item, Line) and item.startswith("OK "):
                 session.started(item.position)
-            elif isinstance(item, Line) and item.startswith(UNWANTED):
-                raise Gone
+            elif session.start is None:
+                raise Gone  # refused, or stopped before it had read anything of us
             else:
                 self.record(session, item)
         while time.monotonic() < end and not self.swarm.stop.is_set():

@@ -246,7 +246,9 @@ class History:
         self.identity = None
         self.base = 0  # what is up to here was judged before
         self.past = {}  # id -> (key, topic), of what of it is still kept
-        self.judged = {}  # id -> (key, topic), of all that the last look has found, and is not lost
+        self.judged = {}  # id -> (key, topic), of all that the last look has found
+        self.lost = {}  # id -> (when it was first called lost, to whom), in earlier parts
+        self.judged_lost = {}  # the same, as the last look has found it
         self.foreign = []  # faults found while recording
         self._heads = []  # (asked, answered, head)
         self._synced = []  # (time, id)
@@ -326,6 +328,7 @@ class History:
                 later.links[-1].publications = waiting
                 later.sent_keys.update((p.key, p) for p in waiting)
         later.head_was(later.now(), head)
+        later.lost = {i: told for i, told in self.judged_lost.items() if i >= first}
         later._cuts = list(self._cuts)
         later._synced = [(self.now(), max((mark for _, mark in self._synced), default=0))]
         return later
@@ -350,10 +353,7 @@ class History:
         judgement = _Judgement(self)
         found = list(self.foreign) + judgement.run(head, reasons, synced)
         self.judged = {i: (key, judgement.topic_of(key)) for i, key in judgement.key_of.items()}
-        for gap, _ in judgement.gaps:
-            if gap.what in ("lost", "damaged"):
-                for i in judgement.between(judgement.known, gap.first, gap.last):
-                    self.judged.pop(i, None)
+        self.judged_lost = judgement.lost
         return found
 
 
@@ -372,6 +372,7 @@ class _Judgement:
         self.readers = []
         self.floor_of = {}  # key -> what its id is above, of accepted messages that nobody got
         self.gaps = []  # (Item, name of the session)
+        self.lost = {}  # id -> (when it was first called lost, to whom)
 
     def fault(self, text):
         self.found.append(text)
@@ -620,7 +621,8 @@ class _Judgement:
 
     def check_lost(self, synced):
         """A power cut takes only what nobody could rely on."""
-        told = {}  # id -> when it was first called lost
+        # What an earlier part was told stays lost, and was judged by what was synced then.
+        self.lost = told = dict(self.history.lost)
         for gap, where in self.gaps:
             if gap.what == "lost":
                 for identity in self.between(self.known, gap.first, gap.last):

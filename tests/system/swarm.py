@@ -306,6 +306,8 @@ class Subscriber:
             left -= 1
             if isinstance(item, Line) and item.startswith(UNWANTED):
                 raise Gone
+            if session.start is None and isinstance(item, Line) and item.startswith("BYE "):
+                raise Gone  # it was stopped before it had read anything of us
             log = self.position.split("@")[1] if self.position else None
             if isinstance(item, Msg):
                 session.message(*item)
