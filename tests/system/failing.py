@@ -88,7 +88,8 @@ class Faults:
 
     NAME, GROUPS_MAX = 24, 64
     FIELDS = {"group": 24, "from": 32, "times": 40, "error": 48, "fired": 56}  # struct control
-    TABLE, SIZE = 64, 64 + 64 * 32
+    PATH, TABLE = 64, 64 + 512
+    SIZE = TABLE + GROUPS_MAX * 32
 
     def __init__(self, library, directory):
         path = Path(directory) / "faults"
@@ -99,6 +100,11 @@ class Faults:
         if FLAVOUR == "asan":  # it wants to be the first, but calls ours well if it is not
             for name in ("ASAN_OPTIONS",):
                 self.environment[name] = "verify_asan_link_order=0:" + os.environ.get(name, "")
+
+    @property
+    def synced(self):
+        """What the sync that failed last was to sync."""
+        return self._map[self.PATH:self.TABLE].split(b"\0")[0].decode()
 
     def _set(self, field, value):
         struct.pack_into("=q", self._map, self.FIELDS[field], value)
@@ -133,6 +139,7 @@ class Faults:
         self._set("times", times)
         self._set("error", number_of(way))
         self._set("fired", 0)
+        self._map[self.PATH:self.TABLE] = bytes(self.TABLE - self.PATH)
         self._set("from", calls + n)
 
     def disarm(self):
