@@ -52,6 +52,7 @@ struct keeper {
 	uint64_t last_link_us; /* when a spare was last linked */
 	struct segment *held;  /* out of use but for somebody who holds them, by next_free */
 	uint64_t first_file;   /* durable: the number of the oldest file that is there */
+	uint64_t based_file;   /* of the segment whose base was written last and is not synced; 0 */
 	bool has_said_trouble; /* of that kind: it is said once each time it begins */
 	bool wants_memory;     /* the last attempt to get a segment failed */
 	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
@@ -364,18 +365,25 @@ static void retire(struct keeper *keeper, uint64_t head)
  */
 static int write_base(struct keeper *keeper, const struct segment *segment)
 {
-	bool is_written = false;
+	const uint64_t number = segment->file.number;
 
 	/* Inside a section: it may be stored meanwhile, and then its mapping may go. */
 	epoch_enter(&keeper->epoch);
 	struct segment_header *header = (struct segment_header *)(void *)segment_map(segment);
-	if (!segment_is_stored(segment) && header->gap.base == 0) {
+	/* Written again for each try: after a sync that failed its page counts as clean. */
+	if (!segment_is_stored(segment) &&
+	    (header->gap.base == 0 || keeper->based_file == number)) {
 		header_set_gap(header, atomic64_load_acquire(&segment->base), /* [O2] */
 		               segment->loss);
-		is_written = true;
+		keeper->based_file = number;
 	}
 	epoch_leave(&keeper->epoch);
-	return is_written ? store_sync_segment(keeper->log->store, segment->file.number) : 0;
+	if (keeper->based_file != number)
+		return 0;
+	int error = store_sync_segment(keeper->log->store, number);
+	if (error == 0)
+		keeper->based_file = 0;
+	return error;
 }
 
 /* Removes the files of retired segments: the next one only when the one before it is gone. */

@@ -96,7 +96,7 @@ static const char *const names[GROUP_COUNT] = {
 #undef X
 };
 
-enum { GROUPS_MAX = 64, NAME_SIZE = 24, SHORT = -1, THREADS_MAX = 4096 };
+enum { GROUPS_MAX = 64, NAME_SIZE = 24, SHORT = -1, THREADS_MAX = 4096, PATH_SIZE = 512 };
 
 /* failing.py knows it too. */
 struct control {
@@ -106,6 +106,7 @@ struct control {
 	_Atomic uint64_t times; /* so many of them */
 	_Atomic int64_t error;  /* with this errno; SHORT: they transfer one byte */
 	_Atomic uint64_t fired; /* so many have failed */
+	char synced[PATH_SIZE]; /* of the sync that failed last: what it was to sync */
 	struct {
 		char name[NAME_SIZE];
 		_Atomic uint64_t calls;
@@ -267,8 +268,29 @@ WRAP(struct dirent *, NULL, directory, readdir, (DIR * dir), (dir))
 WRAP(int, -1, mkdir, mkdir, (const char *path, mode_t mode), (path, mode))
 WRAP_ERROR(fallocate, posix_fallocate, (int fd, off_t at, off_t n), (fd, at, n))
 WRAP(int, -1, ftruncate, ftruncate, (int fd, off_t n), (fd, n))
-WRAP(int, -1, sync, fsync, (int fd), (fd))
-WRAP(int, -1, sync, fdatasync, (int fd), (fd))
+
+static bool sync_fails(int fd)
+{
+	int error = fault(G_sync);
+	if (error == 0)
+		return false;
+	char name[32];
+	snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(name, control->synced, PATH_SIZE - 1);
+	control->synced[n < 0 ? 0 : n] = '\0';
+	errno = error;
+	return true;
+}
+
+#define WRAP_SYNC(name)                                                                            \
+	EXPORT int name(int fd)                                                                    \
+	{                                                                                          \
+		REAL(name);                                                                        \
+		return sync_fails(fd) ? -1 : real(fd);                                             \
+	}
+WRAP_SYNC(fsync)
+WRAP_SYNC(fdatasync)
+
 WRAP(int, -1, rename, renameat, (int from_dir, const char *from, int to_dir, const char *to),
      (from_dir, from, to_dir, to))
 WRAP(int, -1, link, linkat, (int from_dir, const char *from, int to_dir, const char *to, int flags),

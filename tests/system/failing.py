@@ -24,8 +24,9 @@ SOURCE = Path(__file__).with_name("failing.c")
 SHORT = -1  # instead of an errno: one byte is transferred
 
 # What can last, until somebody frees something. The rest happens to one call, or a few.
-LASTING = {"ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EIO", "ENOBUFS", "EACCES", "EADDRINUSE",
-           "EOPNOTSUPP", "EINVAL", "ENOSYS", "ENOLCK", "ENOPROTOOPT"}
+# (No ENOBUFS: a socket for which the kernel lacks memory does not say that it can be written to.)
+LASTING = {"ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EIO", "EACCES", "EADDRINUSE", "EOPNOTSUPP",
+           "EINVAL", "ENOSYS", "ENOLCK", "ENOPROTOOPT"}
 
 # group of failing.c -> the ways in which its calls fail.
 WAYS = {
@@ -88,7 +89,8 @@ class Faults:
 
     NAME, GROUPS_MAX = 24, 64
     FIELDS = {"group": 24, "from": 32, "times": 40, "error": 48, "fired": 56}  # struct control
-    TABLE, SIZE = 64, 64 + 64 * 32
+    PATH, TABLE = 64, 64 + 512
+    SIZE = TABLE + GROUPS_MAX * 32
 
     def __init__(self, library, directory):
         path = Path(directory) / "faults"
@@ -99,6 +101,11 @@ class Faults:
         if FLAVOUR == "asan":  # it wants to be the first, but calls ours well if it is not
             for name in ("ASAN_OPTIONS",):
                 self.environment[name] = "verify_asan_link_order=0:" + os.environ.get(name, "")
+
+    @property
+    def synced(self):
+        """What the sync that failed last was to sync."""
+        return self._map[self.PATH:self.TABLE].split(b"\0")[0].decode()
 
     def _set(self, field, value):
         struct.pack_into("=q", self._map, self.FIELDS[field], value)
@@ -133,6 +140,7 @@ class Faults:
         self._set("times", times)
         self._set("error", number_of(way))
         self._set("fired", 0)
+        self._map[self.PATH:self.TABLE] = bytes(self.TABLE - self.PATH)
         self._set("from", calls + n)
 
     def disarm(self):
@@ -238,15 +246,22 @@ class Daemon:
             busy[name, task.name] = int(ran) + int(waited)
         return busy
 
+    def _awake(self):
+        """The threads that run, or wait for a processor."""
+        return {name for name, task in self._tasks()
+                if (task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "R"}
+
     def wait_idle(self):
-        """Waits until no thread runs more than half of the time. One that spins always does, or
-        waits for a processor, however much else the machine has to do."""
+        """Waits until no thread is found awake twice, or has run more than half of the time in
+        between. One that spins never sleeps, however much else the machine has to do."""
         def is_idle():
             before, begin = self._busy_ns(), time.monotonic_ns()
+            spinning.clear()
+            spinning.update(self._awake())
             time.sleep(.01)
             after, taken = self._busy_ns(), time.monotonic_ns() - begin
             busy = {thread: ns - before.get(thread, 0) for thread, ns in after.items()}
-            spinning.clear()
+            spinning.intersection_update(self._awake())
             spinning.update({name for (name, _), ns in busy.items() if ns > taken / 2})
             return not spinning
         spinning = set()
