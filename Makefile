@@ -2,13 +2,14 @@
 #
 #   make                build/psad
 #   make run            a broker with the default configuration, in the foreground
-#   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
+#   make check          all tests; PARTS="unit lint" runs some of: unit race fuzz lint system
 #   make soak           the kill and the loss of power of make check, SOAK times as long
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make planted        faults planted in the log, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
+#   make fuzz-afl       the same with AFL++
 #   make install clean
 #
 # FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan.
@@ -18,7 +19,7 @@ PREFIX = /usr/local
 DESTDIR =
 FLAVOUR = release
 WITH_SYSTEMD = yes
-PARTS = unit race lint system
+PARTS = unit race fuzz lint system
 RACE_SECONDS = 3
 FUZZ_SECONDS = 60
 SOAK = 10
@@ -30,6 +31,10 @@ GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter fuzz,$(GOALS)),)
 override FLAVOUR = fuzz
 CC = clang
+endif
+ifneq ($(filter fuzz-afl,$(GOALS)),)
+override FLAVOUR = afl
+CC = afl-clang-fast
 endif
 
 # What is missing is installed now (not with -n), before the libraries are looked for below.
@@ -49,6 +54,10 @@ link.release = -pie -Wl,-z,relro,-z,now
 flavour.asan = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 flavour.tsan = -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan
 flavour.fuzz = $(flavour.asan) -fsanitize=fuzzer-no-link
+flavour.afl = $(flavour.asan)
+# Who runs a fuzz target: libFuzzer, AFL++'s driver, else the files named (tests/fuzz/replay.c).
+fuzzer.fuzz = -fsanitize=fuzzer
+fuzzer.afl = -fsanitize=fuzzer
 ifndef flavour.$(FLAVOUR)
 $(error FLAVOUR is one of release, asan, tsan)
 endif
@@ -95,6 +104,8 @@ SOURCES := $(wildcard src/*.c src/*/*.c)
 UNIT := $(call programs,tests/unit/test_*.c)
 RACE := $(call programs,tests/race/race_*.c)
 FUZZ := $(call programs,tests/fuzz/fuzz_*.c)
+# None where their compiler is not here.
+FUZZ_PROGRAMS := $(if $(fuzzer.$(FLAVOUR)),$(if $(shell command -v $(CC)),$(FUZZ)))
 LOAD := $(OUT)/bench/load
 BENCH := $(call programs,bench/*.c) $(LOAD)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/*/*.[ch] tests/race/*/*.[ch] bench/*.[ch] \
@@ -107,7 +118,7 @@ CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-s
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak planted lint bench bench-peers fuzz install clean
+.PHONY: all run check soak planted lint bench bench-peers fuzz fuzz-afl install clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -136,10 +147,14 @@ $(OUT)/bench/bench_log: $(call objects,$(wildcard bench/log/*.c))
 $(UNIT) $(RACE) $(FUZZ) $(filter-out $(LOAD),$(BENCH)): $(OUT)/%: $(OUT)/obj/%.o \
 		$(OUT)/libcore.a $(OUT)/libpsad.a
 	@mkdir -p $(@D)
-	$(LINK) $(if $(filter $(FUZZ),$@),-fsanitize=fuzzer) -o $@ $(filter %.o,$^) \
+	$(LINK) $(if $(filter $(FUZZ),$@),$(fuzzer.$(FLAVOUR))) -o $@ $(filter %.o,$^) \
 		$(shell sed -n 's,^/\* LINK: \(.*\) \*/$$,\1,p' $*.c) \
 		$(if $(filter $(CORE_PROGRAMS),$@),$(OUT)/libcore.a $(CORE_LIBS),$(OUT)/libpsad.a $(LIBS)) \
 		$(if $(filter $(UNIT),$@),-lcmocka)
+
+ifeq ($(fuzzer.$(FLAVOUR)),)
+$(FUZZ): $(OUT)/obj/tests/fuzz/replay.o
+endif
 
 # The daemon with the time taken around two of its calls: bench/timed/timed.c.
 $(OUT)/bench/psad-timed: $(OUT)/obj/src/main.o $(OUT)/obj/bench/timed/timed.o $(OUT)/libpsad.a
@@ -157,7 +172,7 @@ run: $(OUT)/psad
 	@echo 'Ctrl-C stops the broker.'
 	@exec $(OUT)/psad
 
-check: $(OUT)/psad $(UNIT) $(RACE)
+check: $(OUT)/psad $(UNIT) $(RACE) $(FUZZ)
 	@tests/run --flavour $(FLAVOUR) --out $(OUT) --race-seconds $(RACE_SECONDS) $(PARTS)
 
 # 200 lives that end in kill -9 and 240 losses of power for each log.fsync, with SOAK=10.
@@ -187,17 +202,11 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 planted:
 	tests/race/planted/run
 
-# What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
-fuzz: $(FUZZ)
-	@set -e; for program in $(FUZZ); do \
-		name=$${program##*/}; \
-		dictionary=tests/fuzz/$${name#fuzz_}.dict; \
-		mkdir -p $(OUT)/corpus/$$name; \
-		echo "== $$name"; \
-		$$program -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(OUT)/$$name- \
-			$$([ ! -f $$dictionary ] || echo -dict=$$dictionary) \
-			$(OUT)/corpus/$$name tests/fuzz/corpus/$$name; \
-	done
+# The seeds are in tests/fuzz/corpus, what is found comes into build/fuzz/found (build/afl/found).
+fuzz fuzz-afl: $(FUZZ_PROGRAMS)
+	$(if $(FUZZ_PROGRAMS),tests/fuzz/run --engine $(if $(filter afl,$(FLAVOUR)),afl,libfuzzer) \
+		--out $(OUT) --seconds $(FUZZ_SECONDS),@echo "$(CC) is not here: $@ is skipped"; \
+		echo "packaging/deps.sh fuzz installs it"; echo "0 passed, 0 failed")
 
 install: $(OUT)/psad
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/doc/psad
