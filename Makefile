@@ -2,14 +2,15 @@
 #
 #   make                build/psad
 #   make run            a broker with the default configuration, in the foreground
-#   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
+#   make check          all tests; PARTS="unit lint" runs some of: unit race fuzz lint system
 #   make soak           HOURS of chaos, kills, losses of power and races; build/soak/summary.txt
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make analyze        gcc -fanalyzer, clang-tidy and cppcheck over all C; minutes
-#   make planted        faults planted in the log, each of which the tests must find
+#   make planted        faults planted in the code, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
+#   make fuzz-afl       the same with AFL++
 #   make install        the daemon, its units, manual and configurations: PREFIX, DESTDIR, SYSCONFDIR
 #   make deb            build/psad_VERSION_amd64.deb, looked at by lintian
 #   make rpm            build/psad-VERSION-1.x86_64.rpm and its source, looked at by rpmlint
@@ -25,7 +26,7 @@ SYSCONFDIR = /etc
 UNITDIR = $(PREFIX)/lib/systemd/system
 FLAVOUR = release
 WITH_SYSTEMD = yes
-PARTS = unit race lint system
+PARTS = unit race fuzz lint system
 RACE_SECONDS = 3
 FUZZ_SECONDS = 60
 HOURS = 1
@@ -37,6 +38,10 @@ GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter fuzz,$(GOALS)),)
 override FLAVOUR = fuzz
 CC = clang
+endif
+ifneq ($(filter fuzz-afl,$(GOALS)),)
+override FLAVOUR = afl
+CC = afl-clang-fast
 endif
 
 # What is missing is installed now (not with -n), before the libraries are looked for below.
@@ -60,6 +65,10 @@ flavour.valgrind = -O1 -fno-omit-frame-pointer
 # Counters of several threads; without optimisation a branch of the program is one of the source.
 flavour.coverage = -O0 --coverage -fprofile-update=atomic
 flavour.fuzz = $(flavour.asan) -fsanitize=fuzzer-no-link
+flavour.afl = $(flavour.asan)
+# Who runs a fuzz target: libFuzzer, AFL++'s driver, else the files named (tests/fuzz/replay.c).
+fuzzer.fuzz = -fsanitize=fuzzer
+fuzzer.afl = -fsanitize=fuzzer
 ifndef flavour.$(FLAVOUR)
 $(error FLAVOUR is one of release, asan, tsan, valgrind, coverage)
 endif
@@ -106,6 +115,8 @@ SOURCES := $(wildcard src/*.c src/*/*.c)
 UNIT := $(call programs,tests/unit/test_*.c)
 RACE := $(call programs,tests/race/race_*.c)
 FUZZ := $(call programs,tests/fuzz/fuzz_*.c)
+# None where their compiler is not here.
+FUZZ_PROGRAMS := $(if $(fuzzer.$(FLAVOUR)),$(if $(shell command -v $(CC)),$(FUZZ)))
 LOAD := $(OUT)/bench/load
 BENCH := $(call programs,bench/*.c) $(LOAD)
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/*/*.[ch] tests/race/*/*.[ch] bench/*.[ch] \
@@ -117,7 +128,7 @@ ANALYZE = tests/lint/analyze --flags '-DPSAD_VERSION=\"$(VERSION)\" -DPSAD_LIBRA
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak planted lint analyze bench bench-peers fuzz install deb rpm try-deb clean
+.PHONY: all run check soak planted lint analyze bench bench-peers fuzz fuzz-afl install deb rpm try-deb clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -146,10 +157,14 @@ $(OUT)/bench/bench_log: $(call objects,$(wildcard bench/log/*.c))
 $(UNIT) $(RACE) $(FUZZ) $(filter-out $(LOAD),$(BENCH)): $(OUT)/%: $(OUT)/obj/%.o \
 		$(OUT)/libcore.a $(OUT)/libpsad.a
 	@mkdir -p $(@D)
-	$(LINK) $(if $(filter $(FUZZ),$@),-fsanitize=fuzzer) -o $@ $(filter %.o,$^) \
+	$(LINK) $(if $(filter $(FUZZ),$@),$(fuzzer.$(FLAVOUR))) -o $@ $(filter %.o,$^) \
 		$(shell sed -n 's,^/\* LINK: \(.*\) \*/$$,\1,p' $*.c) \
 		$(if $(filter $(CORE_PROGRAMS),$@),$(OUT)/libcore.a $(CORE_LIBS),$(OUT)/libpsad.a $(LIBS)) \
 		$(if $(filter $(UNIT),$@),-lcmocka)
+
+ifeq ($(fuzzer.$(FLAVOUR)),)
+$(FUZZ): $(OUT)/obj/tests/fuzz/replay.o
+endif
 
 # The daemon with the time taken around two of its calls: bench/timed/timed.c.
 $(OUT)/bench/psad-timed: $(OUT)/obj/src/main.o $(OUT)/obj/bench/timed/timed.o $(OUT)/libpsad.a
@@ -167,7 +182,7 @@ run: $(OUT)/psad
 	@echo 'Ctrl-C stops the broker.'
 	@exec $(OUT)/psad
 
-check: $(OUT)/psad $(UNIT) $(RACE)
+check: $(OUT)/psad $(UNIT) $(RACE) $(FUZZ)
 	@tests/run --flavour $(FLAVOUR) --out $(OUT) --race-seconds $(RACE_SECONDS) $(PARTS)
 
 # A fraction of an hour will do to try it out: HOURS=0.03.
@@ -197,23 +212,18 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 		--out $(OUT)/bench/results $(if $(filter bench-peers,$@),--servers all) $(BENCH_OPTIONS)
 	$(if $(wildcard bench/bench_replay.c),$(OUT)/bench/bench_replay $(OUT)/psad)
 
-# Shows that the torture and unit tests find what they are there for, one fault in the log at a time;
-# and the chaos, one in the daemon.
+# Shows that the tests find what they are there for: one fault at a time, planted into a copy of src/.
 planted:
 	tests/race/planted/run
 	tests/system/planted/run
+	@command -v clang >/dev/null || { echo "clang is not here: no faults for the fuzzers"; exit; }; \
+		tests/fuzz/planted/run
 
-# What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
-fuzz: $(FUZZ)
-	@set -e; for program in $(FUZZ); do \
-		name=$${program##*/}; \
-		dictionary=tests/fuzz/$${name#fuzz_}.dict; \
-		mkdir -p $(OUT)/corpus/$$name; \
-		echo "== $$name"; \
-		$$program -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(OUT)/$$name- \
-			$$([ ! -f $$dictionary ] || echo -dict=$$dictionary) \
-			$(OUT)/corpus/$$name tests/fuzz/corpus/$$name; \
-	done
+# The seeds are in tests/fuzz/corpus, what is found comes into build/fuzz/found (build/afl/found).
+fuzz fuzz-afl: $(FUZZ_PROGRAMS)
+	$(if $(FUZZ_PROGRAMS),tests/fuzz/run --engine $(if $(filter afl,$(FLAVOUR)),afl,libfuzzer) \
+		--out $(OUT) --seconds $(FUZZ_SECONDS),@echo "$(CC) is not here: $@ is skipped"; \
+		echo "packaging/deps.sh fuzz installs it"; echo "0 passed, 0 failed")
 
 # What a file says of where things are follows PREFIX and SYSCONFDIR. A configuration that is there
 # already is somebody's, and stays.

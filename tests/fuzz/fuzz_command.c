@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+/* FUZZ: -max_len=2048 -dict=tests/fuzz/command.dict */
 /*
  * Feeds the command parser with anything. What is looked for: broken promises of command.h
  * (feed.h aborts on them), bytes read that are not there, and answers that depend on how the
  * bytes were cut.
- *
- *   clang-14 -std=gnu11 -D_GNU_SOURCE -Isrc -g -O1 -fsanitize=fuzzer,address,undefined \
- *           -fno-sanitize-recover=all -o fuzz_command tests/fuzz/fuzz_command.c \
- *           $(find src/wire -name "*.c")
- *   ./fuzz_command -dict=tests/fuzz/command.dict -max_len=2048 -max_total_time=60
  */
-#include <stddef.h>
-#include <stdint.h>
-
 #include "feed.h"
+#include "fuzz.h"
 
 enum {
 	/* max_payload (small, so that it is reached), the first cut and the size of the pieces */
@@ -20,8 +14,6 @@ enum {
 	/* Above it byte by byte takes too long: each byte is a copy of all that is not finished. */
 	SINGLE_BYTES_MAX = 300,
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
