@@ -5,6 +5,7 @@
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
 #   make soak           the kill and the loss of power of make check, SOAK times as long
 #   make lint           the layout of the code, cppcheck, the rules of the house
+#   make models         the models of the log's protocols, and faults planted in them (Spin)
 #   make planted        faults planted in the log, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
@@ -107,7 +108,7 @@ CPPCHECK = --quiet --std=c11 --enable=warning,performance,portability --inline-s
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak planted lint bench bench-peers fuzz install clean
+.PHONY: all run check soak models planted lint bench bench-peers fuzz install clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -186,6 +187,11 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 # Shows that the torture and unit tests find what they are there for: one fault in the log at a time.
 planted:
 	tests/race/planted/run
+
+# Every state of small models of what threads do to one another: tests/models/README.md.
+models:
+	packaging/deps.sh models
+	tests/models/run $(MODELS_OPTIONS)
 
 # What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
 fuzz: $(FUZZ)
