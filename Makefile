@@ -6,6 +6,7 @@
 #   make soak           HOURS of chaos, kills, losses of power and races; build/soak/summary.txt
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make analyze        gcc -fanalyzer, clang-tidy and cppcheck over all C; minutes
+#   make models         the models of the log's protocols, and faults planted in them (Spin)
 #   make planted        faults planted in the code, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
@@ -128,7 +129,8 @@ ANALYZE = tests/lint/analyze --flags '-DPSAD_VERSION=\"$(VERSION)\" -DPSAD_LIBRA
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak planted lint analyze bench bench-peers fuzz fuzz-afl install deb rpm try-deb clean
+.PHONY: all run check soak models planted lint analyze bench bench-peers fuzz fuzz-afl install deb \
+	rpm try-deb clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -218,6 +220,11 @@ planted:
 	tests/system/planted/run
 	@command -v clang >/dev/null || { echo "clang is not here: no faults for the fuzzers"; exit; }; \
 		tests/fuzz/planted/run
+
+# Every state of small models of what threads do to one another: tests/models/README.md.
+models:
+	packaging/deps.sh models
+	tests/models/run $(MODELS_OPTIONS)
 
 # The seeds are in tests/fuzz/corpus, what is found comes into build/fuzz/found (build/afl/found).
 fuzz fuzz-afl: $(FUZZ_PROGRAMS)

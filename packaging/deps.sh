@@ -4,7 +4,8 @@
 # Installs what building, testing and checking psad needs and this machine lacks, from the
 # distribution's own packages. Says what it does; does and says nothing where all is there.
 #
-#   packaging/deps.sh [build] [test] [lint] [fuzz] [package] [bench] [all]   (nothing named: build)
+#   packaging/deps.sh [build] [test] [models] [lint] [fuzz] [package] [bench] [all]
+#                                                                    (nothing named: build)
 #
 # bench has other brokers to compare with. They are installed only: none of their services is
 # started, now or at the next boot.
@@ -17,6 +18,7 @@ build=(gcc make pkg-config libc6-dev libevent-dev libck-dev libinih-dev libsyste
 test=(libcmocka-dev python3 python3-pytest python3-pytest-xdist procps netcat-openbsd)
 # Without one of these the tests that need it are skipped.
 test_optional=(netcat-traditional ncat socat busybox strace mandoc systemd)
+models=(spin gcc)
 lint=(clang clang-format cppcheck)
 lint_optional=(shellcheck)
 package=(debhelper dpkg-dev)
@@ -101,6 +103,7 @@ for group in "${@:-build}"; do
 			command -v "${language% *}" >/dev/null || optional+=("${language#* }")
 		done
 		;;&
+	models | all) required+=("${models[@]}") ;;&
 	lint | all)
 		required+=("${lint[@]}")
 		optional+=("${lint_optional[@]}")
@@ -114,9 +117,9 @@ for group in "${@:-build}"; do
 		optional+=("${package_optional[@]}")
 		;;&
 	bench | all) optional+=("${bench_optional[@]}") ;;&
-	build | test | lint | fuzz | package | bench | all) ;;
+	build | test | models | lint | fuzz | package | bench | all) ;;
 	*)
-		say "unknown group '$group'; there are build, test, lint, fuzz, package, bench and all"
+		say "unknown group '$group'; there are build, test, models, lint, fuzz, package, bench and all"
 		exit 1
 		;;
 	esac

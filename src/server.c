@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/wake.pml */
 #include "server.h"
 
 #include <assert.h>

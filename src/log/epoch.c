@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/epoch.pml */
+/* Model: tests/models/genmc/defer.c */
 #include "log/epoch.h"
 
 #include <assert.h>

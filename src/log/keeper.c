@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/epoch.pml */
+/* Model: tests/models/log.pml */
+/* Model: tests/models/genmc/roll.c */
 #include "log/keeper.h"
 
 #include <assert.h>

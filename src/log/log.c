@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/log.pml */
+/* Model: tests/models/syncer.pml */
+/* Model: tests/models/genmc/append.c */
+/* Model: tests/models/genmc/roll.c */
 /*
  * The orders of the log, one row for each tag at a declaration or an access:
  *

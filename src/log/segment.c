@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/log.pml */
+/* Model: tests/models/genmc/append.c */
+/* Model: tests/models/genmc/roll.c */
 #include "log/segment.h"
 
 #include <assert.h>

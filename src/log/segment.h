@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/log.pml */
+/* Model: tests/models/genmc/append.c */
 /*
  * segment: one mapping of the log, filled from both ends.
  *

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/syncer.pml */
 #include "log/syncer.h"
 
 #include <errno.h>

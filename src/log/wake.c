@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/wake.pml */
+/* Model: tests/models/genmc/wake.c */
 #include "log/wake.h"
 
 #include <assert.h>

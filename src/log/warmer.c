@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/epoch.pml */
 #include "log/warmer.h"
 
 #include <errno.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/wake.pml */
+/* Model: tests/models/syncer.pml */
 #include "net/worker.h"
 
 #include <assert.h>

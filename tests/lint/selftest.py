@@ -11,6 +11,9 @@ SPDX = "/* SPDX-License-Identifier: MIT */\n"
 TABLE = "/*\n * [O1] x.flag: set (release), read (acquire).\n */\n"
 DECLARATION = "\t/* [O1] x_set: release; x_get: acquire */\n\tint flag;\n"
 ACCESS = "\tstore_release(&x->flag, 1); /* [O1] */\n"
+MODELLED = (SPDX + "/* Model: tests/models/x.pml */\n"
+            "int x_set(int x)\n{\n\treturn x; /* why */\n}\n")
+MODEL = SPDX + "/*\n * Stands for:\n *     src/log/x.c x_set 4bfaa127\n */\n/* [O1] */\n"
 
 CLEAN = {
     "src/base/atomic.h": SPDX + "#include <ck_pr.h>\n",
@@ -21,6 +24,8 @@ CLEAN = {
     "src/ops/config.c": SPDX + '#include "net/worker.h"\n#include <ini.h>\n',
     "src/ops/service.c": SPDX + "#include <systemd/sd-daemon.h>\n",
     "src/main.c": SPDX + '#include "server.h"\n#include "ops/config.h"\n',
+    "src/log/x.c": MODELLED,
+    "tests/models/x.pml": MODEL,
 }
 
 # script, file, what is written there (added, where it begins with "+"), what has to be said
@@ -54,6 +59,13 @@ PLANTS = [
     ("marks", "src/main.c", '#include "server.h"\n', "main.c:1: has no 'SPDX"),
     ("marks", "src/main.c", "+/* TO" "DO: later */\n", "main.c:4: TO" "DO"),
     ("marks", "src/main.c", "+/* FIX" "ME */\n", "main.c:4: FIX" "ME"),
+    ("models", "src/log/x.c", MODELLED.replace("return x", "return -x"), "x_set of src/log/x.c has"),
+    ("models", "src/log/x.c", MODELLED.replace("x_set", "x_get"), "has no function x_set"),
+    ("models", "src/log/x.c", MODELLED.replace("Model:", "A model:"), "has no line 'Model:"),
+    ("models", "src/main.c", "+/* Model: tests/models/x.pml */\n", "which does not stand for it"),
+    ("models", "src/main.c", "+/* Model: tests/models/gone.pml */\n", "which does not stand for it"),
+    ("models", "tests/models/x.pml", "+/* [O2] */\n", "[O2] has no row"),
+    ("models", "tests/models/x.pml", SPDX + "/* of nothing */\n", "names no code"),
     ("marks", "tests/run", "no licence\n", "tests/run:1: has no 'SPDX"),
 ]
 
@@ -75,7 +87,7 @@ def run(script, plant=None, text=""):
 
 def main():
     failures = []
-    for script in ("layers", "memory_order", "marks"):
+    for script in ("layers", "memory_order", "marks", "models"):
         status, output = run(script)
         if status != 0:
             failures.append(f"{script}: the clean tree is refused: {output}")
@@ -83,6 +95,9 @@ def main():
         status, output = run(script, plant, text)
         if status != 1 or said not in output:
             failures.append(f"{script}: not caught: {plant}: {text!r}: {output}")
+    status, output = run("models", "src/log/x.c", MODELLED.replace("why", "as it is"))
+    if status != 0:
+        failures.append(f"models: a comment is taken for code: {output}")
     print("\n".join(failures) or f"{len(PLANTS)} planted faults caught")
     return 1 if failures else 0
 

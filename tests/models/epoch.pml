@@ -9,6 +9,14 @@
  * exchange, ck_epoch_poll's fence and its compare-and-swap wait until it is empty.
  *
  * tests/models/README.md says what is left out and how to run this.
+ *
+ * Stands for:
+ *     src/log/epoch.c epoch_enter d2407b18
+ *     src/log/epoch.c epoch_leave cd19b66f
+ *     src/log/epoch.c epoch_defer ec5a9816
+ *     src/log/epoch.c epoch_poll d1b904db
+ *     src/log/keeper.c directory_change ff36235d
+ *     src/log/warmer.c fade f6c60aaf
  */
 
 #ifndef READERS

@@ -14,6 +14,31 @@
  * since one took its value.
  *
  * tests/models/README.md says what is left out and how to run this.
+ *
+ * Stands for:
+ *     src/log/segment.c segment_claim 98e2aec9
+ *     src/log/segment.c segment_commit face7b47
+ *     src/log/segment.c segment_seal 7c2781e6
+ *     src/log/segment.c segment_reset 3b16a284
+ *     src/log/segment.h entry_is_committed 4ee7eaef
+ *     src/log/log.c log_append 13452ef8
+ *     src/log/log.c log_roll a5adab2e
+ *     src/log/log.c find aa9176bf
+ *     src/log/log.c head_raise 14a83023
+ *     src/log/log.c log_committed 396c2cf1
+ *     src/log/log.c log_block 8078224a
+ *     src/log/keeper.c take_segment f11e6d9e
+ *     src/log/keeper.c segment_is_free 94d1edfa
+ *     src/log/keeper.c directory_change ff36235d
+ *     src/log/keeper.c seal_by_age 6728bb1a
+ *     src/log/keeper.c examine_sealed d18d4e71
+ *     src/log/keeper.c is_to_go 2b73e64f
+ *     src/log/keeper.c retire 2a11f87e
+ *     src/log/keeper.c count_spares f6a570fd
+ *     src/log/keeper.c link_spare 49b64075
+ *     src/log/keeper.c provide_spares 149e55e4
+ *     src/log/keeper.c pass 65632e44
+ *     src/log/keeper.c keep cafddea9
  */
 
 /* Bounds, one set for each run: see the table in tests/models/run. */
@@ -294,6 +319,7 @@ inline roll(t)
 proctype publisher(byte me)
 {
 	byte done = 0, count, at, s, st, b, follower, i;
+	bool news; /* must_ring: it has appended since it last rang */
 
 	do
 	:: done == MESSAGES -> break
@@ -363,6 +389,7 @@ claim:		if
 				at++;
 				count--;
 				done++;
+				news = 1;
 				appended[me] = done
 			}
 		od;
@@ -387,7 +414,10 @@ appended_all:
 			b = 0;
 			LEAVE(me);
 #ifndef BUG_NO_RING_AFTER_COMMIT
-			RING /* log_announce */
+			if
+			:: news -> RING; news = 0 /* log_announce */
+			:: else
+			fi
 #endif
 		}
 		if

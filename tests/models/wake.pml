@@ -8,6 +8,19 @@
  * instruction, or a fence, waits until its thread's buffer is empty.
  *
  * tests/models/README.md says what is left out and how to run this.
+ *
+ * Stands for:
+ *     src/log/wake.c park 4837673e
+ *     src/log/wake.c wake_all 8d2fddef
+ *     src/log/wake.c wake_wait d0eb965d
+ *     src/log/wake.c wake_ring 780b0433
+ *     src/log/wake.c wake_stir 0c401b26
+ *     src/net/worker.c turn 176a6273
+ *     src/net/worker.c on_ring cb80257a
+ *     src/net/worker.c ring_others 933282e4
+ *     src/net/worker.c run 4fe443e2
+ *     src/net/worker.c worker_poke 9365f8c6
+ *     src/server.c enter_phase eb8ce6bf
  */
 
 /* Bounds, one set for each run: see the table in tests/models/run. */
