@@ -12,7 +12,8 @@
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
 #   make install clean
 #
-# FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan.
+# FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan,
+# FLAVOUR=valgrind under valgrind.
 
 VERSION = 0.1.0
 PREFIX = /usr/local
