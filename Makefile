@@ -18,7 +18,8 @@
 #   make try-deb        the package in a throw-away Debian with a service manager of its own (root)
 #   make clean
 #
-# FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan.
+# FLAVOUR=asan and FLAVOUR=tsan do the same with a sanitizer, in build/asan and build/tsan,
+# FLAVOUR=valgrind under valgrind.
 
 VERSION = 0.1.0
 PREFIX = /usr/local

@@ -101,17 +101,16 @@ static int take_over(struct log *log, const struct log_options *options, struct 
 	atomic64_store_release(&log->head, found->head);     /* [O7] */
 	atomic64_store_release(&log->synced, found->synced); /* [O19] */
 	log->syncer = syncer_new(log, options->sync_interval_us);
-	if (log->syncer == NULL)
+	log->warmer = warmer_new(log, options->mapped_max);
+	if (log->syncer == NULL || log->warmer == NULL || keeper_start(log, options, found) != 0)
 		return -1;
-	if (keeper_start(log, options, found) != 0)
-		return -1;
-	log->warmer = warmer_start(log, options->mapped_max);
-	if (log->warmer != NULL && syncer_start(log->syncer) == 0)
-		return 0;
-	if (log->warmer != NULL)
+	if (warmer_start(log->warmer) == 0) {
+		if (syncer_start(log->syncer) == 0)
+			return 0;
 		warmer_stop(log->warmer);
+	}
 	keeper_stop(log->keeper);
-	warmer_free(log->warmer);
+	warmer_release(log->warmer);
 	keeper_free(log->keeper);
 	return -1;
 }
@@ -151,6 +150,7 @@ struct log *log_open(const struct log_options *options, struct wake *wake, char 
 	                                 : open_in_memory(log, options);
 	if (result == 0)
 		return log;
+	warmer_free(log->warmer);
 	syncer_free(log->syncer);
 	store_close(log->store);
 	free(log);
@@ -185,8 +185,11 @@ void log_close(struct log *log)
 	keeper_stop(log->keeper);
 	if (log->store != NULL)
 		end_run(log);
-	warmer_free(log->warmer);
+	if (log->warmer != NULL)
+		warmer_release(log->warmer);
+	/* Before the others: it waits for their part in the epoch, which goes with them. */
 	keeper_free(log->keeper);
+	warmer_free(log->warmer);
 	syncer_free(log->syncer);
 	store_close(log->store);
 	free(log);

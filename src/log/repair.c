@@ -474,8 +474,13 @@ int log_renew_identity(const char *dir, FILE *out, char *error, size_t error_siz
 		snprintf(error, error_size, "%s/log: is missing; psad --repair makes a new one",
 		         dir);
 	before = log.identity;
-	while (result == 0 && log.identity == before)
-		result = getrandom(&log.identity, sizeof log.identity, 0) > 0 ? 0 : -errno;
+	while (result == 0 && log.identity == before) {
+		if (getrandom(&log.identity, sizeof log.identity, 0) !=
+		    (ssize_t)sizeof log.identity) {
+			snprintf(error, error_size, "%s: the system has no random numbers", dir);
+			result = -1;
+		}
+	}
 	if (result == 0 && (result = store_write_log(store, &log)) != 0)
 		snprintf(error, error_size, "%s/log: can't be written: %s", dir, strerror(-result));
 	if (result == 0)

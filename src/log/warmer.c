@@ -560,7 +560,7 @@ void warmer_want(struct warmer *warmer, struct segment *segment)
 	warmer_kick(warmer);
 }
 
-struct warmer *warmer_start(struct log *log, size_t mapped_max)
+struct warmer *warmer_new(struct log *log, size_t mapped_max)
 {
 	struct warmer *warmer = aligned_alloc(CACHE_LINE, sizeof *warmer);
 	if (warmer == NULL)
@@ -576,11 +576,12 @@ struct warmer *warmer_start(struct log *log, size_t mapped_max)
 	}
 	epoch_register(&log->epoch, &warmer->epoch);
 	atomic32_store_relaxed(&log->tick, 1); /* 0 is never */
-	if (thread_start(&warmer->thread, run, warmer) == 0)
-		return warmer;
-	close(warmer->eventfd);
-	free(warmer);
-	return NULL;
+	return warmer;
+}
+
+int warmer_start(struct warmer *warmer)
+{
+	return thread_start(&warmer->thread, run, warmer);
 }
 
 void warmer_stop(struct warmer *warmer)
@@ -590,14 +591,18 @@ void warmer_stop(struct warmer *warmer)
 	pthread_join(warmer->thread, NULL);
 }
 
-void warmer_free(struct warmer *warmer)
+void warmer_release(struct warmer *warmer)
 {
-	if (warmer == NULL)
-		return;
 	take_wanted(warmer);
 	while (warmer->first != NULL)
 		dismiss(warmer, NULL);
 	epoch_drain(&warmer->epoch);
+}
+
+void warmer_free(struct warmer *warmer)
+{
+	if (warmer == NULL)
+		return;
 	close(warmer->eventfd);
 	free(warmer);
 }

@@ -32,14 +32,15 @@ struct log;
 struct segment;
 struct warmer;
 
-/*
- * Starts the thread, when the log has its segments. `mapped_max`: see struct log_options. NULL: no
- * memory or no thread. Thread: startup.
- */
-struct warmer *warmer_start(struct log *log, size_t mapped_max);
+/* `mapped_max`: see struct log_options. NULL: no memory, or no descriptor. Thread: startup. */
+struct warmer *warmer_new(struct log *log, size_t mapped_max);
+/* Starts the thread, when the log has its segments. 0 or a negative errno. Thread: startup. */
+int warmer_start(struct warmer *warmer);
 /* Ends the thread, in the middle of a segment where it is in one. Thread: the last one. */
 void warmer_stop(struct warmer *warmer);
 /* Unmaps what is to go, when nobody reads any more; before keeper_free(). Thread: the last one. */
+void warmer_release(struct warmer *warmer);
+/* Behind keeper_free(), which still goes by our part in the epoch. Thread: the last one. */
 void warmer_free(struct warmer *warmer);
 
 /* Asks for a segment that was found to be cold. Costs a load when somebody has asked before.

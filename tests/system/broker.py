@@ -18,6 +18,7 @@ PSAD = os.environ.get("PSAD", str(ROOT / "build" / "psad"))
 # Sanitizers multiply memory; so does the model that the tests were first proven with.
 MEASURES_MEMORY = FLAVOUR == ""
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "runtime error:", "LeakSanitizer")
+VALGRIND_REPORT = re.compile(r"^==\d+== ", re.MULTILINE)  # it is told to say nothing else
 LISTENING = re.compile(r"psad: listening on (\S+?)(?:, handed over as .*)?$")
 HAND_OVER = Path(__file__).with_name("hand_over.py")
 
@@ -116,6 +117,7 @@ class Broker:
         self._reader.join(DEADLINE)
         for report in SANITIZER_REPORTS:
             assert report not in self.stderr, self.stderr
+        assert not VALGRIND_REPORT.search(self.stderr), self.stderr
         assert self.process.returncode == status, f"exit status {self.process.returncode}:\n{self.stderr}"
 
     def stop(self):
