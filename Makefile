@@ -199,7 +199,7 @@ lint:
 		clang-format --dry-run -Werror --ferror-limit=1 $$file || bad=1; done; fi; \
 	if has cppcheck; then $(ANALYZE) --only cppcheck $(SOURCES) || bad=1; fi; \
 	if has shellcheck; then shellcheck packaging/deps.sh packaging/build \
-		packaging/debian/postrm .ci/run || bad=1; fi; \
+		packaging/debian/p* .ci/run || bad=1; fi; \
 	tests/run --out $(OUT) lint || bad=1; exit $$bad
 
 # What tools find without running anything: gcc -fanalyzer, clang-tidy, cppcheck. .clang-tidy and the
