@@ -18,7 +18,7 @@
  *     src/net/worker.c turn 176a6273
  *     src/net/worker.c on_ring cb80257a
  *     src/net/worker.c ring_others 933282e4
- *     src/net/worker.c run 4fe443e2
+ *     src/net/worker.c run 216043b1
  *     src/net/worker.c worker_poke 9365f8c6
  *     src/server.c enter_phase eb8ce6bf
  */
