@@ -83,8 +83,8 @@ SETTINGS = {setting.name: setting for setting in [
               is_durable=True, has_small_disk=True) for mode in SYNC),
     # What simulates the power needs descriptors of its own, so they are not used up here.
     *(Setting(f"power-{mode}", SYNC[mode],
-              (*(n for n in GENTLE if n is not nemesis.use_up_descriptors), nemesis.kill, nemesis.power_cut,
-               nemesis.power_cut, nemesis.restart),
+              (*(n for n in GENTLE if n is not nemesis.use_up_descriptors), nemesis.kill,
+               nemesis.power_cut, nemesis.power_cut, nemesis.restart),
               is_durable=True, has_power=True) for mode in SYNC),
     Setting("hosts", {"log.fsync": "no"}, (nemesis.cut_cable,) * 4 + (nemesis.change_weather,) * 3 +
             (nemesis.stop, nemesis.kill, nemesis.restart, nemesis.burst),
@@ -173,7 +173,7 @@ class Chaos:
         self.lives = []
         self.longest = None
         self.most = {}  # of each measure, in any life
-        self.flat = {}  # what was measured for it: "baseline", "end", and "series" of resident bytes
+        self.flat = {}  # what was measured: "baseline", "end", and "series" of resident bytes
         self.begin = time.monotonic()
         self.interrupted = threading.Event()
         self.kept = 4 * MIB  # bytes of log, normally
@@ -257,6 +257,8 @@ class Chaos:
         if self.swarm:
             self.swarm.life += 1
         how()
+        if self.swarm:
+            self.swarm.life += 1
         if not self.setting.is_durable:
             self.is_new_log = True
             self.leave()
@@ -433,7 +435,8 @@ class Chaos:
         self.broker.hang_up()
         pid = self.broker.process.pid
         if not self.flat:
-            wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= self.lives[-1].first["descriptors"],
+            at_first = self.lives[-1].first["descriptors"]
+            wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= at_first,
                        "no more descriptors are open than at first")
             self.flat["baseline"] = measure(pid)
         before = self.flat["baseline"]
@@ -448,7 +451,7 @@ class Chaos:
         try:
             wait_until(is_flat, "it")
         except AssertionError:
-            names = sorted(os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))
+            names = sorted(os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
             raise AssertionError(
                 f"with all clients gone it does not come back to what it was after the first part: "
                 f"{before} became {self.flat['end']}; open are {names}") from None
