@@ -164,6 +164,15 @@ def measure(pid):
         return None
 
 
+def open_files(pid):
+    """What the descriptors of a process stand for."""
+    names = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(path))
+    return sorted(names)
+
+
 class Chaos:
     def __init__(self, setting, home, seed, seconds, report=None):
         self.setting, self.home, self.seed, self.seconds = setting, Path(home), seed, seconds
@@ -435,9 +444,9 @@ class Chaos:
         self.broker.hang_up()
         pid = self.broker.process.pid
         if not self.flat:
-            at_first = self.lives[-1].first["descriptors"]
-            wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= at_first,
-                       "no more descriptors are open than at first")
+            listeners = 2  # TCP and Unix
+            wait_until(lambda: sum(name.startswith("socket:") for name in open_files(pid)) ==
+                       listeners, "no socket is open but those that listen")
             self.flat["baseline"] = measure(pid)
         before = self.flat["baseline"]
         if time.monotonic() < self.begin + min(WARM_UP_SECONDS, self.seconds / 3):
@@ -451,10 +460,9 @@ class Chaos:
         try:
             wait_until(is_flat, "it")
         except AssertionError:
-            names = sorted(os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
             raise AssertionError(
                 f"with all clients gone it does not come back to what it was after the first part: "
-                f"{before} became {self.flat['end']}; open are {names}") from None
+                f"{before} became {self.flat['end']}; open are {open_files(pid)}") from None
         self.flat.setdefault("series", []).append(self.flat["end"]["rss"])
         self.reload(log__retain_bytes=self.kept)
 
