@@ -83,8 +83,8 @@ SETTINGS = {setting.name: setting for setting in [
               is_durable=True, has_small_disk=True) for mode in SYNC),
     # What simulates the power needs descriptors of its own, so they are not used up here.
     *(Setting(f"power-{mode}", SYNC[mode],
-              (*(n for n in GENTLE if n is not nemesis.use_up_descriptors), nemesis.kill, nemesis.power_cut,
-               nemesis.power_cut, nemesis.restart),
+              (*(n for n in GENTLE if n is not nemesis.use_up_descriptors), nemesis.kill,
+               nemesis.power_cut, nemesis.power_cut, nemesis.restart),
               is_durable=True, has_power=True) for mode in SYNC),
     Setting("hosts", {"log.fsync": "no"}, (nemesis.cut_cable,) * 4 + (nemesis.change_weather,) * 3 +
             (nemesis.stop, nemesis.kill, nemesis.restart, nemesis.burst),
@@ -164,6 +164,15 @@ def measure(pid):
         return None
 
 
+def open_files(pid):
+    """What the descriptors of a process stand for."""
+    names = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(path))
+    return sorted(names)
+
+
 class Chaos:
     def __init__(self, setting, home, seed, seconds, report=None):
         self.setting, self.home, self.seed, self.seconds = setting, Path(home), seed, seconds
@@ -173,7 +182,7 @@ class Chaos:
         self.lives = []
         self.longest = None
         self.most = {}  # of each measure, in any life
-        self.flat = {}  # what was measured for it: "baseline", "end", and "series" of resident bytes
+        self.flat = {}  # what was measured: "baseline", "end", and "series" of resident bytes
         self.begin = time.monotonic()
         self.interrupted = threading.Event()
         self.kept = 4 * MIB  # bytes of log, normally
@@ -257,6 +266,8 @@ class Chaos:
         if self.swarm:
             self.swarm.life += 1
         how()
+        if self.swarm:
+            self.swarm.life += 1
         if not self.setting.is_durable:
             self.is_new_log = True
             self.leave()
@@ -433,8 +444,9 @@ class Chaos:
         self.broker.hang_up()
         pid = self.broker.process.pid
         if not self.flat:
-            wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= self.lives[-1].first["descriptors"],
-                       "no more descriptors are open than at first")
+            listeners = 2  # TCP and Unix
+            wait_until(lambda: sum(name.startswith("socket:") for name in open_files(pid)) ==
+                       listeners, "no socket is open but those that listen")
             self.flat["baseline"] = measure(pid)
         before = self.flat["baseline"]
         if time.monotonic() < self.begin + min(WARM_UP_SECONDS, self.seconds / 3):
@@ -448,10 +460,9 @@ class Chaos:
         try:
             wait_until(is_flat, "it")
         except AssertionError:
-            names = sorted(os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))
             raise AssertionError(
                 f"with all clients gone it does not come back to what it was after the first part: "
-                f"{before} became {self.flat['end']}; open are {names}") from None
+                f"{before} became {self.flat['end']}; open are {open_files(pid)}") from None
         self.flat.setdefault("series", []).append(self.flat["end"]["rss"])
         self.reload(log__retain_bytes=self.kept)
 

@@ -53,9 +53,9 @@ What check() finds:
     sessions: ids that go back or come twice, ids left out without a gap, gaps that don't begin
     behind the last id, reach into what is received, or have a reason that can't be; a resumption
     that doesn't begin at the position given, or from a position of another log at the beginning of
-    this one; an end before the head; messages under ids that a gap calls void, or that are read on a connection made after a gap had declared them gone;
-    accepted messages that nobody got and no gap covers; messages lost with the power though they
-    were known to be synced.
+    this one; an end before the head; messages under ids that a gap calls void, or that are read on
+    a connection made after a gap had declared them gone; accepted messages that nobody got and no
+    gap covers; messages lost with the power though they were known to be synced.
 """
 
 import bisect

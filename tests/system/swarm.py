@@ -137,7 +137,7 @@ class Publisher:
             except Gone:
                 time.sleep(.005)  # nobody listens: it is being started again
                 continue
-            # Only now: what is sent on this connection belongs to no earlier log than the history's.
+            # Only now: what is sent on it belongs to no earlier log than the history's.
             link = self.swarm.history.link(self.name)
             way = self.random.choice([self.puts, self.pubs, self.quietly, self.lines])
             try:
@@ -358,7 +358,7 @@ class Swarm:
         self.stop = threading.Event()
         self.is_quiet = False  # subscribers ask for nothing and stay: what is due comes by itself
         self.is_over = False  # they end where they are
-        self.life = 0  # of the broker, so that one knows when another was meant
+        self.life = 0  # of the broker; odd while it dies
         self.publishers, self.subscribers, self.guests = [], [], []
         self._publishing, self._receiving = [], []
 
