@@ -18,12 +18,14 @@ SEGMENT = 128 * KIB
 
 def kill(chaos):
     """SIGKILL, and now and then again in the middle of its recovery."""
-    chaos.tally["kills"] += 1
-    chaos.end_life(chaos.machine.kill)
-    if chaos.setting.is_durable:
-        while chaos.random.random() < .3:
+    def die():
+        chaos.tally["kills"] += 1
+        chaos.machine.kill()
+        # Whoever finds one of these lives finds its end too, so they are not judged either.
+        while chaos.setting.is_durable and chaos.random.random() < .3:
             chaos.tally["kills"] += 1
             chaos.machine.start_and_kill(chaos.random.random() * .03)
+    chaos.end_life(die)
     chaos.start()
 
 
