@@ -5,7 +5,7 @@
 #   make check          all tests; PARTS="unit lint" runs some of: unit race lint system
 #   make soak           the kill and the loss of power of make check, SOAK times as long
 #   make lint           the layout of the code, cppcheck, the rules of the house
-#   make planted        faults planted in the log, each of which the tests must find
+#   make planted        faults planted in the source, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
 #   make fuzz           every parser of outside bytes, FUZZ_SECONDS each (clang)
@@ -183,9 +183,10 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 		--out $(OUT)/bench/results $(if $(filter bench-peers,$@),--servers all) $(BENCH_OPTIONS)
 	$(if $(wildcard bench/bench_replay.c),$(OUT)/bench/bench_replay $(OUT)/psad)
 
-# Shows that the torture and unit tests find what they are there for: one fault in the log at a time.
+# Shows that the tests find what they are there for: one fault at a time.
 planted:
 	tests/race/planted/run
+	tests/failing/planted/run
 
 # What is found stays in build/fuzz/corpus; the seeds are in tests/fuzz/corpus.
 fuzz: $(FUZZ)
