@@ -217,10 +217,10 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 
 # Shows that the tests find what they are there for: one fault at a time, planted into a copy of src/.
 planted:
-	tests/race/planted/run
-	tests/system/planted/run
-	@command -v clang >/dev/null || { echo "clang is not here: no faults for the fuzzers"; exit; }; \
-		tests/fuzz/planted/run
+	@bad=0; for run in tests/race tests/system tests/system/planted_security \
+		tests/system/planted_service tests/failing tests/fuzz tests/lint; do \
+		[ -d $$run/planted ] && run=$$run/planted; echo "== $$run"; $$run/run || bad=1; done; \
+		exit $$bad
 
 # Every state of small models of what threads do to one another: tests/models/README.md.
 models:
