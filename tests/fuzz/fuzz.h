@@ -57,7 +57,8 @@ static inline uint16_t input_short(struct input *input)
 }
 
 /*
- * What stands before the next byte `end` (-1: none ends it), or all that is left, as a string of its own that the caller
+ * What stands before the next byte `end` (-1: none ends it), or all that is left, as a string of
+ * its own that the caller
  * frees: in a block of its size, so that the address sanitizer sees a byte too many. A NUL ends it
  * early, as it does for whoever reads a string.
  */

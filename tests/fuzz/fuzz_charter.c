@@ -2,7 +2,8 @@
 /*
  * The small parsers of a directory's files: the file `log`, and the first page of a segment file.
  *
- * What is taken is, to the byte, what would be written; what is refused is refused in a sentence; the
+ * What is taken is, to the byte, what would be written; what is refused is refused in a sentence;
+ * the
  * header of a file is believed only where it fits the file.
  */
 #include <fcntl.h>

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* FUZZ: -max_len=512 */
 /*
- * Subscribes to any patterns and away from them again, and compares with a plain list of them what a
+ * Subscribes to any patterns and away from them again, and compares with a plain list of them
+ * what a
  * set of patterns holds and which messages of a log it gets.
  *
- * Each line of the input is a command: its first byte says for which of a few subscribers, and whether
+ * Each line of the input is a command: its first byte says for which of a few subscribers, and
+ * whether
  * the patterns behind it are added or taken away. The log is always the same one.
  */
 #include <sched.h>

@@ -5,7 +5,8 @@
  * Changes the files of a log and lets everything loose on them that reads such files: the dump, a
  * start, a repair and the start behind it.
  *
- * The log that is changed is always the same one, made below: four files, with gaps of several kinds,
+ * The log that is changed is always the same one, made below: four files, with gaps of several
+ * kinds,
  * as left by a run that ended in good order, by its death or by the machine's. The input is a list
  * of edits (see edit()): bits, ranges, blocks, whole files. Some of them put checks right again, so
  * that what lies behind a check is reached: nothing is promised then about what is read, but no
@@ -688,7 +689,8 @@ static enum block_verdict look(struct world *w, uint64_t id, uint64_t upto, stru
 	}
 }
 
-/* What can be sent is a frame of that id; of a log whose checks were left alone, the one written. */
+/* What can be sent is a frame of that id; of a log whose checks were left alone, the one written.
+ * */
 static void check_message(const struct block *block, uint32_t i)
 {
 	const struct entry *entry = block_entry(block, i);

@@ -5,9 +5,11 @@
 /*
  * Lets a client's bytes go all the way: socket, intake, parser, session, log, fan-out and back.
  *
- * A worker runs its real loop, in this thread: where it would sleep (event_base_loop) the client has
+ * A worker runs its real loop, in this thread: where it would sleep (event_base_loop) the client
+ * has
  * its turn, and when both have nothing to do any more the next thing happens: the client closes its
- * side, the broker stops. Every session runs twice with a log of its own: with all bytes at once, and
+ * side, the broker stops. Every session runs twice with a log of its own: with all bytes at once,
+ * and
  * with reads and writes cut short as the input says. What must hold:
  *
  *     the same answers, and the same messages, however the bytes are cut

@@ -323,7 +323,8 @@ static bool plain_since(struct words word, struct start *start)
 	return number >= 1000000000 && sum <= INT64_MAX;
 }
 
-/* What "SUB a <text>" or "READ a <text>" says; false: it is refused. Other patterns are none here. */
+/* What "SUB a <text>" or "READ a <text>" says; false: it is refused. Other patterns are none
+ * here. */
 static bool plain_start(struct words *words, size_t count, bool may_limit, struct command *out)
 {
 	size_t i = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * plain: a second opinion on what topics and patterns are and which match: code as plain as the words
+ * plain: a second opinion on what topics and patterns are and which match: code as plain as the
+ * words
  * of the contract, recursive, slow, sharing nothing with what is tested.
  */
 #ifndef PSAD_FUZZ_PLAIN_H
