@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Model: tests/models/stop.pml */
 /* Model: tests/models/wake.pml */
 /* Model: tests/models/syncer.pml */
 #include "net/worker.h"

@@ -81,7 +81,7 @@ def main(root, write):
                    if source not in stands_for.get(name, set())]
     if not paths:
         faults.append(f"{root} holds no models")
-    print("\n".join(faults) or f"{len(paths)} models and the code that they stand for name each other")
+    print("\n".join(faults) or f"{len(paths)} models and their code name each other")
     return 1 if faults else 0
 
 

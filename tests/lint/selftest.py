@@ -59,7 +59,7 @@ PLANTS = [
     ("marks", "src/main.c", '#include "server.h"\n', "main.c:1: has no 'SPDX"),
     ("marks", "src/main.c", "+/* TO" "DO: later */\n", "main.c:4: TO" "DO"),
     ("marks", "src/main.c", "+/* FIX" "ME */\n", "main.c:4: FIX" "ME"),
-    ("models", "src/log/x.c", MODELLED.replace("return x", "return -x"), "x_set of src/log/x.c has"),
+    ("models", "src/log/x.c", MODELLED.replace("n x", "n -x"), "x_set of src/log/x.c has"),
     ("models", "src/log/x.c", MODELLED.replace("x_set", "x_get"), "has no function x_set"),
     ("models", "src/log/x.c", MODELLED.replace("Model:", "A model:"), "has no line 'Model:"),
     ("models", "src/main.c", "+/* Model: tests/models/x.pml */\n", "which does not stand for it"),

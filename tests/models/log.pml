@@ -162,8 +162,8 @@ byte appended[PUBLISHERS], shown[THREADS];
 	}
 
 /*
- * find(): sets `begun`, how many segments of dir begin at or before id. Bases are set in the order of
- * the chain, so that the loads of one search can be seen as one.
+ * find(): sets `begun`, how many segments of dir begin at or before id. Bases are set in the order
+ * of the chain, so that the loads of one search can be seen as one.
  */
 inline find(id)
 {

@@ -145,7 +145,12 @@ inline ring(ready, who)
 inline turn()
 {
 	asleep[me] = 1;
-	atomic { edge[me] || sock[me] > 0 -> asleep[me] = 0; edge[me] = 0; input = sock[me]; sock[me] = 0 };
+	atomic {
+		edge[me] || sock[me] > 0 -> asleep[me] = 0;
+		edge[me] = 0;
+		input = sock[me];
+		sock[me] = 0
+	}
 	/* wake_stir */
 	if
 	:: PARK_LOAD(me) -> PARK_STORE(me, 0)
