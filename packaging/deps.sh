@@ -4,7 +4,9 @@
 # Installs what building, testing and checking psad needs and this machine lacks, from the
 # distribution's own packages. Says what it does; does and says nothing where all is there.
 #
-#   packaging/deps.sh [build] [test] [lint] [bench] [all]        (nothing named: build)
+#   packaging/deps.sh [build] [test] [lint] [coverage] [valgrind] [bench] [all]
+#
+# Nothing named is build.
 #
 # bench has other brokers to compare with. They are installed only: none of their services is
 # started, now or at the next boot.
@@ -17,8 +19,10 @@ build=(gcc make pkg-config libc6-dev libevent-dev libck-dev libinih-dev libsyste
 test=(libcmocka-dev python3 python3-pytest python3-pytest-xdist procps netcat-openbsd)
 # Without one of these the tests that need it are skipped.
 test_optional=(netcat-traditional ncat socat busybox strace)
-lint=(clang clang-format cppcheck)
+lint=(clang clang-format clang-tidy cppcheck)
 lint_optional=(libclang-rt-14-dev shellcheck)
+coverage=(gcovr)
+valgrind=(valgrind libc6-dbg)
 # Without one of these there are no plots, or that broker is left out, or you can't look closer.
 bench_optional=(gnuplot-nox nats-server redis-server mosquitto linux-perf strace valgrind)
 # What of it is a service, under the name of its package.
@@ -99,10 +103,12 @@ for group in "${@:-build}"; do
 		required+=("${lint[@]}")
 		optional+=("${lint_optional[@]}")
 		;;&
+	coverage | all) required+=("${coverage[@]}") ;;&
+	valgrind | all) required+=("${valgrind[@]}") ;;&
 	bench | all) optional+=("${bench_optional[@]}") ;;&
-	build | test | lint | bench | all) ;;
+	build | test | lint | coverage | valgrind | bench | all) ;;
 	*)
-		say "unknown group '$group'; there are build, test, lint, bench and all"
+		say "unknown group '$group'; there are build, test, lint, coverage, valgrind, bench, all"
 		exit 1
 		;;
 	esac
