@@ -54,6 +54,11 @@ PLANTS = [
     ("marks", "src/main.c", '#include "server.h"\n', "main.c:1: has no 'SPDX"),
     ("marks", "src/main.c", "+/* TO" "DO: later */\n", "main.c:4: TO" "DO"),
     ("marks", "src/main.c", "+/* FIX" "ME */\n", "main.c:4: FIX" "ME"),
+    ("suppressions", "src/main.c", '+__attribute__((no_sanitize("thread")))\n', "main.c:4: no_san"),
+    ("suppressions", "src/main.c", "+/* NOLINTNEXTLINE */\n", "main.c:4: NOLINT"),
+    ("suppressions", "src/tsan.supp", "race:log_append\n", "a file of suppressions"),
+    ("suppressions", "Makefile", "TSAN_OPTIONS = suppressions=x\n", "Makefile:1: suppressions="),
+    ("suppressions", "tests/run", "# detect_leaks=0\n", "tests/run:1: detect_leaks=0"),
     ("marks", "tests/run", "no licence\n", "tests/run:1: has no 'SPDX"),
 ]
 
@@ -75,7 +80,7 @@ def run(script, plant=None, text=""):
 
 def main():
     failures = []
-    for script in ("layers", "memory_order", "marks"):
+    for script in ("layers", "memory_order", "marks", "suppressions"):
         status, output = run(script)
         if status != 0:
             failures.append(f"{script}: the clean tree is refused: {output}")
