@@ -7,6 +7,7 @@
 #   make lint           the layout of the code, cppcheck, the rules of the house
 #   make analyze        gcc -fanalyzer, clang-tidy and cppcheck over all C; minutes
 #   make models         the models of the log's protocols, and faults planted in them (Spin)
+#   make coverage       which branches the tests take, and whether they are enough
 #   make planted        faults planted in the code, each of which the tests must find
 #   make bench          psad beside a bare fan-out program, and the log alone: build/bench/results
 #   make bench-peers    the same beside NATS, Redis and Mosquitto too; installs them
@@ -63,7 +64,8 @@ flavour.release = -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 link.release = -pie -Wl,-z,relro,-z,now
 flavour.asan = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 flavour.tsan = -O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan
-flavour.valgrind = -O1 -fno-omit-frame-pointer
+# What takes a test 30 s elsewhere may take longer: threads take turns.
+flavour.valgrind = -O1 -fno-omit-frame-pointer -DDEADLINE_MS=300000
 # Counters of several threads; without optimisation a branch of the program is one of the source.
 flavour.coverage = -O0 --coverage -fprofile-update=atomic
 flavour.fuzz = $(flavour.asan) -fsanitize=fuzzer-no-link
@@ -130,8 +132,8 @@ ANALYZE = tests/lint/analyze --flags '-DPSAD_VERSION=\"$(VERSION)\" -DPSAD_LIBRA
 CORE_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(shell grep -LE '^.include "(net|ops|server)' \
 	$(wildcard tests/*/*.c bench/*.c) /dev/null))
 
-.PHONY: all run check soak models planted lint analyze bench bench-peers fuzz fuzz-afl install deb \
-	rpm try-deb clean
+.PHONY: all run check soak models planted lint analyze coverage coverage-build bench bench-peers \
+	fuzz fuzz-afl install deb rpm try-deb clean
 .PRECIOUS: $(OUT)/obj/%.o
 .DELETE_ON_ERROR:
 
@@ -207,6 +209,16 @@ lint:
 analyze:
 	@$(ANALYZE)
 
+# Runs the tests with counters in all that is compiled, and requires that they take the branches of
+# the parser, the log and recovery: tests/coverage. COVERAGE_PARTS="unit race" leaves daemons out.
+COVERAGE_PARTS = unit race system
+coverage:
+	+$(MAKE) --no-print-directory FLAVOUR=coverage coverage-build
+	find build/coverage -name '*.gcda' -delete
+	tests/run --flavour coverage --out build/coverage --race-seconds 1 $(COVERAGE_PARTS)
+	tests/coverage --out build/coverage
+coverage-build: $(OUT)/psad $(UNIT) $(RACE)
+
 # Options of bench/run go into BENCH_OPTIONS, for instance "--cases a,b --rounds 3".
 bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 	$(if $(filter bench-peers,$@),packaging/deps.sh bench)
@@ -215,12 +227,10 @@ bench bench-peers: all $(BENCH) $(OUT)/bench/load $(OUT)/bench/psad-timed
 		--out $(OUT)/bench/results $(if $(filter bench-peers,$@),--servers all) $(BENCH_OPTIONS)
 	$(if $(wildcard bench/bench_replay.c),$(OUT)/bench/bench_replay $(OUT)/psad)
 
-# Shows that the tests find what they are there for: one fault at a time, planted into a copy of src/.
+# Shows that tests and tools find what they are there for: one fault at a time, planted into a copy.
 planted:
-	@bad=0; for run in tests/race tests/system tests/system/planted_security \
-		tests/system/planted_service tests/failing tests/fuzz tests/lint; do \
-		[ -d $$run/planted ] && run=$$run/planted; echo "== $$run"; $$run/run || bad=1; done; \
-		exit $$bad
+	@bad=0; for run in $(wildcard tests/*/planted*/run tests/*/*/planted*/run); do \
+		echo "== $$run"; $$run || bad=1; done; exit $$bad
 
 # Every state of small models of what threads do to one another: tests/models/README.md.
 models:

@@ -4,8 +4,10 @@
 # Installs what building, testing and checking psad needs and this machine lacks, from the
 # distribution's own packages. Says what it does; does and says nothing where all is there.
 #
-#   packaging/deps.sh [build] [test] [models] [lint] [fuzz] [package] [bench] [all]
-#                                                                    (nothing named: build)
+#   packaging/deps.sh [build] [test] [models] [lint] [coverage] [valgrind] [fuzz] [package]
+#                     [bench] [all]
+#
+# Nothing named is build.
 #
 # bench has other brokers to compare with. They are installed only: none of their services is
 # started, now or at the next boot.
@@ -19,7 +21,7 @@ test=(libcmocka-dev python3 python3-pytest python3-pytest-xdist procps netcat-op
 # Without one of these the tests that need it are skipped.
 test_optional=(netcat-traditional ncat socat busybox strace mandoc systemd)
 models=(spin gcc)
-lint=(clang clang-format cppcheck)
+lint=(clang clang-format clang-tidy cppcheck)
 lint_optional=(shellcheck)
 package=(debhelper dpkg-dev)
 # Without one of these the package is not looked at, or not tried, or there is none for RPM.
@@ -27,6 +29,8 @@ package_optional=(lintian rpm rpmlint debootstrap systemd systemd-container mand
 fuzz=(clang libclang-rt-14-dev)
 # Without it there is no make fuzz-afl.
 fuzz_optional=(afl++)
+coverage=(gcovr)
+valgrind=(valgrind libc6-dbg)
 # Without one of these there are no plots, or that broker is left out, or you can't look closer.
 bench_optional=(gnuplot-nox nats-server redis-server mosquitto linux-perf strace valgrind)
 # What of it is a service, under the name of its package.
@@ -108,6 +112,8 @@ for group in "${@:-build}"; do
 		required+=("${lint[@]}")
 		optional+=("${lint_optional[@]}")
 		;;&
+	coverage | all) required+=("${coverage[@]}") ;;&
+	valgrind | all) required+=("${valgrind[@]}") ;;&
 	fuzz | all)
 		required+=("${fuzz[@]}")
 		optional+=("${fuzz_optional[@]}")
@@ -117,9 +123,10 @@ for group in "${@:-build}"; do
 		optional+=("${package_optional[@]}")
 		;;&
 	bench | all) optional+=("${bench_optional[@]}") ;;&
-	build | test | models | lint | fuzz | package | bench | all) ;;
+	build | test | models | lint | coverage | valgrind | fuzz | package | bench | all) ;;
 	*)
-		say "unknown group '$group'; there are build, test, models, lint, fuzz, package, bench and all"
+		say "unknown group '$group'; there are build, test, models, lint," \
+			"coverage, valgrind, fuzz, package, bench and all"
 		exit 1
 		;;
 	esac

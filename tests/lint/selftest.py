@@ -66,6 +66,11 @@ PLANTS = [
     ("models", "src/main.c", "+/* Model: tests/models/gone.pml */\n", "which does not stand for it"),
     ("models", "tests/models/x.pml", "+/* [O2] */\n", "[O2] has no row"),
     ("models", "tests/models/x.pml", SPDX + "/* of nothing */\n", "names no code"),
+    ("suppressions", "src/main.c", '+__attribute__((no_sanitize("thread")))\n', "main.c:4: no_san"),
+    ("suppressions", "src/main.c", "+/* NOLINTNEXTLINE */\n", "main.c:4: NOLINT"),
+    ("suppressions", "src/tsan.supp", "race:log_append\n", "a file of suppressions"),
+    ("suppressions", "Makefile", "TSAN_OPTIONS = suppressions=x\n", "Makefile:1: suppressions="),
+    ("suppressions", "tests/run", "# detect_leaks=0\n", "tests/run:1: detect_leaks=0"),
     ("marks", "tests/run", "no licence\n", "tests/run:1: has no 'SPDX"),
 ]
 
@@ -87,7 +92,7 @@ def run(script, plant=None, text=""):
 
 def main():
     failures = []
-    for script in ("layers", "memory_order", "marks", "models"):
+    for script in ("layers", "memory_order", "marks", "models", "suppressions"):
         status, output = run(script)
         if status != 0:
             failures.append(f"{script}: the clean tree is refused: {output}")

@@ -67,6 +67,7 @@ static const struct shortage {
 	{CALL_STRDUP, ENOMEM, "strdup"},
 	{CALL_OPEN, EMFILE, "open"},
 	{CALL_OPENAT, EMFILE, "openat"},
+	{CALL_OPENAT, ENOENT, "openat, gone"},
 	{CALL_READ, EIO, "read"},
 	{CALL_PREAD, EIO, "pread"},
 	{CALL_PREAD, CUT, "pread, cut"},
@@ -84,6 +85,7 @@ static const struct shortage {
 	{CALL_MADVISE, EINVAL, "madvise, not known"},
 	{CALL_MADVISE, ENOMEM, "madvise"},
 	{CALL_FALLOCATE, ENOSPC, "posix_fallocate, full"},
+	{CALL_FALLOCATE, EDQUOT, "posix_fallocate, quota"},
 	{CALL_FALLOCATE, EIO, "posix_fallocate"},
 	{CALL_FTRUNCATE, EIO, "ftruncate"},
 	{CALL_FDATASYNC, EIO, "fdatasync"},
@@ -299,6 +301,30 @@ static void begin_without_log(void)
 	assert_int_equal(unlink(path), 0);
 }
 
+/* Damage of another kind, in a log that was closed. */
+static void begin_damaged_and_closed(void)
+{
+	begin_closed();
+	assert_true(count_segments(&w) >= 5);
+	flip(&w, 2, 4096 + 8192 + 500, 1);
+	flip(&w, 2, (off_t)offsetof(struct segment_header, seal) + 2, 1);
+	flip(&w, 3, (off_t)offsetof(struct segment_header, gap) + 2, 1);
+	wipe(&w, 1, 0, SMALL);
+	wipe(&w, 4, SMALL - 4096, 4096);
+}
+
+/* All at once, and the machine died. */
+static void begin_damaged_and_powerless(void)
+{
+	char path[512];
+	begin_powerless();
+	flip(&w, 1, slot_at(0), 7);
+	wipe(&w, 2, 4096, 8192);
+	flip(&w, 4, slot_at(3) + 9, 2);
+	segment_path(&w, 3, path);
+	assert_int_equal(truncate(path, SMALL - 4096), 0);
+}
+
 static int begin(void **state)
 {
 	(void)state;
@@ -387,6 +413,7 @@ static void live(void)
 	const struct shortage *shortage = armed;
 
 	acknowledged = 0;
+	w.options.sync = fails_at % 2 == 0 ? LOG_SYNC_ALWAYS : LOG_SYNC_INTERVAL;
 	armed = NULL; /* the wake is not the log's */
 	w.wake = wake_new(1);
 	armed = shortage;
@@ -432,6 +459,12 @@ static void check_life(void)
 	close_log(&w);
 }
 
+static void count_progress(void *context, uint64_t done, uint64_t total)
+{
+	(void)context;
+	assert_true(done <= total);
+}
+
 static void lives_from(void (*make)(void))
 {
 	static const struct run run = {.act = live, .check = check_life};
@@ -441,6 +474,8 @@ static void lives_from(void (*make)(void))
 	open_log(&w);
 	read_all(&w, expected);
 	close_log(&w);
+	w.options.mapped_max = 1;
+	w.options.progress = count_progress;
 	try_each(&run);
 }
 
@@ -537,6 +572,18 @@ static void a_repair_without_log_in_which_anything_fails_is_completed_by_the_nex
 	repaired_from(begin_without_log);
 }
 
+static void damage_of_a_closed_log_is_repaired_the_same_whatever_fails(void **state)
+{
+	(void)state;
+	repaired_from(begin_damaged_and_closed);
+}
+
+static void damage_after_a_loss_of_power_is_repaired_the_same_whatever_fails(void **state)
+{
+	(void)state;
+	repaired_from(begin_damaged_and_powerless);
+}
+
 static void dump(void)
 {
 	static const struct dump_filter all = {.selects = NULL};
@@ -564,9 +611,14 @@ static void a_dump_in_which_anything_fails_says_so_and_changes_nothing(void **st
 {
 	(void)state;
 	static const struct run run = {.act = dump, .check = check_unchanged};
-	begin_damaged();
-	take_template();
-	try_each(&run);
+	static void (*const ways[])(void) = {begin_damaged, begin_without_log,
+	                                     begin_damaged_and_closed, begin_damaged_and_powerless};
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		(void)count_files(&w, "", true);
+		ways[i]();
+		take_template();
+		try_each(&run);
+	}
 }
 
 static void renew(void)
@@ -610,6 +662,8 @@ int main(void)
 		TEST(a_log_in_memory_starts_whole_or_says_why_not),
 		TEST(a_repair_in_which_anything_fails_is_completed_by_the_next),
 		TEST(a_repair_without_log_in_which_anything_fails_is_completed_by_the_next),
+		TEST(damage_of_a_closed_log_is_repaired_the_same_whatever_fails),
+		TEST(damage_after_a_loss_of_power_is_repaired_the_same_whatever_fails),
 		TEST(a_dump_in_which_anything_fails_says_so_and_changes_nothing),
 		TEST(another_identity_costs_no_message_whatever_fails),
 	};
