@@ -20,7 +20,8 @@ WORDS = re.compile("|".join([
     r"GCC diagnostic ignored", r"VALGRIND_(MAKE_MEM_DEFINED|DISABLE_ERROR_REPORTING)",
     r"detect_leaks=0"]))
 # A fault is planted for ThreadSanitizer or for the use of freed memory; leaks of killed runs are none.
-LEAKS_OF = {"tests/race/planted/run"}
+# And afl-fuzz demands it; libFuzzer and the replay of all that was found look for leaks.
+LEAKS_OF = {"tests/race/planted/run", "tests/fuzz/run"}
 
 
 def check(root, path):

@@ -11,7 +11,7 @@
  *     src/server.c enter_phase eb8ce6bf
  *     src/server.c on_report 995b6c3d
  *     src/server.c on_drain_timeout 17e92ca2
- *     src/server.c begin_end dbe5fc85
+ *     src/server.c begin_end 7ee49dc3
  *     src/net/worker.c follow_phase d9833993
  *     src/net/worker.c report_stopped 1a907794
  *     src/net/worker.c is_done 700a6a05
