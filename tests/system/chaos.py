@@ -389,7 +389,9 @@ class Chaos:
         self.keys = {
             "server.drain_timeout": "1s", "listen.unix": self.socket,
             "log.segment_size": SEGMENT, "log.retain_bytes": self.kept,
-            "limits.input_memory": "8M", "limits.send_buffer": "32K", "limits.keepalive": "1s",
+            "limits.input_memory": "8M", "limits.send_buffer": "32K",
+            # Where no cable is cut there are no timers soon to hide that a wake-up was lost.
+            "limits.keepalive": "1s" if setting.has_network else "60s",
             "limits.max_patterns": "50", "limits.put_timeout": "5s", **setting.options}
         if setting.has_network:
             self.keys["listen.insecure"] = "yes"
@@ -420,13 +422,26 @@ class Chaos:
         self.broker.forget_clients()
         head = look(self.broker, self.history)["head"]
         if not self.network:  # else it may hang on a connection of which its peer knows nothing
-            self.swarm.wait_delivered(head)
+            head = self.publish_in_the_quiet(head)
         self.swarm.finish(head)
         self.remember()
         read_everything(self.broker, self.history, f"reader of part {self.parts}")
         self.judge(head)
         head = max([head, *self.history.judged])
         self.history = self.history.successor(head, self.info()["first"])
+
+    def publish_in_the_quiet(self, head):
+        """All that was published comes to everybody by itself, and so do single messages now that
+        nothing else would wake anybody. Returns the head."""
+        link = self.history.link("in the quiet")
+        self.swarm.wait_delivered(head)
+        for n in range(6):
+            payload = b"quiet %d of %d" % (n, self.parts)
+            p = link.sent("a", payload)
+            head = self.broker.publish("a", payload)
+            link.acknowledged(p, head)
+            self.swarm.wait_delivered(head)
+        return head
 
     def judge(self, head):
         history = self.history
