@@ -559,23 +559,25 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--report", help="a file that always holds the figures so far")
-    parser.add_argument("--home", help="a directory for it, which is kept")
+    parser.add_argument("--home", help="a directory for it, which is kept; without it one is made "
+                        "that is kept where something was wrong")
     options = parser.parse_args()
     setting = SETTINGS[options.setting]
     if reason := why_not(setting):
         print(f"skipped: {reason}")
         return 77
-    with contextlib.ExitStack() as stack:
-        home = options.home or stack.enter_context(tempfile.TemporaryDirectory())
-        Path(home).mkdir(parents=True, exist_ok=True)
-        chaos = Chaos(setting, home, options.seed, options.seconds, options.report)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: chaos.interrupted.set())
-        try:
-            chaos.run()
-        except AssertionError as failure:
-            print(failure, flush=True)
-            return 1
+    home = Path(options.home or tempfile.mkdtemp(prefix="chaos-"))
+    home.mkdir(parents=True, exist_ok=True)
+    chaos = Chaos(setting, home, options.seed, options.seconds, options.report)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: chaos.interrupted.set())
+    try:
+        chaos.run()
+    except AssertionError as failure:
+        print(failure, flush=True)
+        return 1
+    if not options.home:
+        shutil.rmtree(home, ignore_errors=True)
     print(f"well: {dict(chaos.tally)} {chaos.flat or ''}")
     return 0
 
