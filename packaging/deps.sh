@@ -19,7 +19,7 @@ build=(gcc make pkg-config libc6-dev libevent-dev libck-dev libinih-dev libsyste
 	libxxhash-dev uthash-dev)
 test=(libcmocka-dev python3 python3-pytest python3-pytest-xdist procps netcat-openbsd)
 # Without one of these the tests that need it are skipped.
-test_optional=(netcat-traditional ncat socat busybox strace mandoc systemd)
+test_optional=(netcat-traditional ncat socat busybox strace mandoc systemd iproute2)
 models=(spin gcc)
 lint=(clang clang-format clang-tidy cppcheck)
 lint_optional=(shellcheck)

@@ -389,7 +389,9 @@ class Chaos:
         self.keys = {
             "server.drain_timeout": "1s", "listen.unix": self.socket,
             "log.segment_size": SEGMENT, "log.retain_bytes": self.kept,
-            "limits.input_memory": "8M", "limits.send_buffer": "32K", "limits.keepalive": "1s",
+            "limits.input_memory": "8M", "limits.send_buffer": "32K",
+            # Where no cable is cut there are no timers soon to hide that a wake-up was lost.
+            "limits.keepalive": "1s" if setting.has_network else "60s",
             "limits.max_patterns": "50", "limits.put_timeout": "5s", **setting.options}
         if setting.has_network:
             self.keys["listen.insecure"] = "yes"
@@ -420,13 +422,26 @@ class Chaos:
         self.broker.forget_clients()
         head = look(self.broker, self.history)["head"]
         if not self.network:  # else it may hang on a connection of which its peer knows nothing
-            self.swarm.wait_delivered(head)
+            head = self.publish_in_the_quiet(head)
         self.swarm.finish(head)
         self.remember()
         read_everything(self.broker, self.history, f"reader of part {self.parts}")
         self.judge(head)
         head = max([head, *self.history.judged])
         self.history = self.history.successor(head, self.info()["first"])
+
+    def publish_in_the_quiet(self, head):
+        """All that was published comes to everybody by itself, and so do single messages now that
+        nothing else would wake anybody. Returns the head."""
+        link = self.history.link("in the quiet")
+        self.swarm.wait_delivered(head)
+        for n in range(6):
+            payload = b"quiet %d of %d" % (n, self.parts)
+            p = link.sent("a", payload)
+            head = self.broker.publish("a", payload)
+            link.acknowledged(p, head)
+            self.swarm.wait_delivered(head)
+        return head
 
     def judge(self, head):
         history = self.history
@@ -544,23 +559,25 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--report", help="a file that always holds the figures so far")
-    parser.add_argument("--home", help="a directory for it, which is kept")
+    parser.add_argument("--home", help="a directory for it, which is kept; without it one is made "
+                        "that is kept where something was wrong")
     options = parser.parse_args()
     setting = SETTINGS[options.setting]
     if reason := why_not(setting):
         print(f"skipped: {reason}")
         return 77
-    with contextlib.ExitStack() as stack:
-        home = options.home or stack.enter_context(tempfile.TemporaryDirectory())
-        Path(home).mkdir(parents=True, exist_ok=True)
-        chaos = Chaos(setting, home, options.seed, options.seconds, options.report)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: chaos.interrupted.set())
-        try:
-            chaos.run()
-        except AssertionError as failure:
-            print(failure, flush=True)
-            return 1
+    home = Path(options.home or tempfile.mkdtemp(prefix="chaos-"))
+    home.mkdir(parents=True, exist_ok=True)
+    chaos = Chaos(setting, home, options.seed, options.seconds, options.report)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: chaos.interrupted.set())
+    try:
+        chaos.run()
+    except AssertionError as failure:
+        print(failure, flush=True)
+        return 1
+    if not options.home:
+        shutil.rmtree(home, ignore_errors=True)
     print(f"well: {dict(chaos.tally)} {chaos.flat or ''}")
     return 0
 

@@ -79,7 +79,7 @@ def reload_storm(chaos):
             assert chaos.info()["max_payload"] != 7777, "a bad configuration was taken"
     chaos.reload(limits__max_patterns=chaos.random.choice([16, 20, 50]),
                  limits__idle_timeout=chaos.random.choice(["0", "5s"]),
-                 limits__keepalive=chaos.random.choice(["1s", "60s"]),
+                 limits__keepalive=chaos.random.choice(["50s", "60s"]),
                  limits__send_buffer=chaos.random.choice(["0", "8K", "32K", "256K"]))
     most = int(chaos.keys["limits.max_patterns"])
     client = chaos.client()

@@ -413,7 +413,6 @@ class Swarm:
                 f"the head is {head}, and for {DEADLINE} s nothing came that brought them there: " \
                 f"{', '.join(missing)}"
             time.sleep(.01)
-        self.is_quiet = False
 
     def leave(self):
         """Everybody ends where they are."""
@@ -425,6 +424,7 @@ class Swarm:
     def finish(self, head):
         """Everybody gets all there is, and ends."""
         self.stop_publishing()
+        self.is_quiet = False
         for subscriber in self.subscribers:
             subscriber.goal = head
         for job in self._receiving:
