@@ -51,6 +51,8 @@
  *      acquire).
  * [O26] what is deferred and ck's epoch: full fences on both sides (epoch.c). Without the one a
  *      section that begins after another reclaimer's step may find what the step lets go.
+ * [O27] wake.sleeper_count: raised (release) when the new sleeper stands in its place; who rings
+ *      (acquire) goes no further.
  */
 #include "log/log.h"
 

@@ -265,6 +265,45 @@ static void *ring_often(void *context)
 	return NULL;
 }
 
+static uint32_t is_over;
+static struct wake *growing;
+
+static void *ring_until_over(void *context)
+{
+	(void)context;
+	while (atomic32_load_relaxed(&is_over) == 0) {
+		wake_ring(growing);
+		(void)usleep(20); /* so that somebody can get to wait */
+	}
+	return NULL;
+}
+
+/* At a start the log's threads ring while the workers are being made. */
+static void sleepers_may_come_while_others_ring(void **state)
+{
+	static struct sleeper many[64];
+	pthread_t ringer;
+	(void)state;
+
+	memset(many, 0, sizeof many);
+	growing = wake_new(64);
+	assert_non_null(growing);
+	atomic32_store_relaxed(&is_over, 0);
+	assert_int_equal(pthread_create(&ringer, NULL, ring_until_over, NULL), 0);
+	for (size_t i = 0; i < 64; i++) {
+		many[i].eventfd = sleepers[0].eventfd;
+		many[i].turn = turn;
+		many[i].context = &sleepers[0];
+		wake_add(growing, &many[i]);
+		/* One that waits makes the ringer look at all of them. */
+		for (int round = 0; round < 20; round++)
+			(void)wake_wait(growing, &many[i], wake_value(growing));
+	}
+	atomic32_store_relaxed(&is_over, 1);
+	pthread_join(ringer, NULL);
+	wake_free(growing);
+}
+
 static void every_ring_counts_however_many_come_at_once(void **state)
 {
 	(void)state;
@@ -324,6 +363,7 @@ int main(int argc, char **argv)
 	                                        begin, end),
 		cmocka_unit_test_setup_teardown(a_sleeper_can_park_again_and_again, begin, end),
 		cmocka_unit_test_setup_teardown(a_turn_without_a_ring_leaves_no_trace, begin, end),
+		cmocka_unit_test_setup_teardown(sleepers_may_come_while_others_ring, begin, end),
 		cmocka_unit_test_setup_teardown(every_ring_counts_however_many_come_at_once, begin,
 	                                        end),
 		cmocka_unit_test_setup_teardown(no_ring_is_lost_between_threads, begin, end),
