@@ -14,6 +14,7 @@
 #include "log/dump.h"
 #include "log/log.h"
 #include "log/repair.h"
+#include "ops/manager.h"
 #include "server.h"
 #include "wire/pattern.h"
 
@@ -194,6 +195,24 @@ static int run_tool(const struct arguments *arguments)
 	return result == 0 ? EXIT_OK : EXIT_START;
 }
 
+/* Takes over *config. */
+static int serve(struct config *config, const struct server_sources *sources,
+                 struct manager_sockets *sockets)
+{
+	if (sockets->count == 0 && !config_listens(config)) {
+		diag(DIAG_ERROR,
+		     "listen.tcp and listen.unix are both empty: there is nothing to listen on");
+		config_free(config);
+		return EXIT_USAGE;
+	}
+	struct server *server = server_start(config, sources, sockets);
+	if (server == NULL)
+		return EXIT_START;
+	server_run(server);
+	server_free(server);
+	return EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {.file = NULL};
@@ -212,7 +231,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (arguments.only_checks) {
-		diag(DIAG_INFO, "the configuration is good");
+		diag(DIAG_INFO, "the configuration is good%s",
+		     config_listens(&config) ? "" : "; it needs sockets that are handed over");
 		config_free(&config);
 		return EXIT_OK;
 	}
@@ -222,10 +242,12 @@ int main(int argc, char **argv)
 		.overrides = arguments.overrides,
 		.override_count = arguments.override_count,
 	};
-	struct server *server = server_start(&config, &sources);
-	if (server == NULL)
+	struct manager_sockets sockets;
+	if (manager_take_sockets(&sockets) != 0) {
+		config_free(&config);
 		return EXIT_START;
-	server_run(server);
-	server_free(server);
-	return EXIT_OK;
+	}
+	status = serve(&config, &sources, &sockets);
+	manager_sockets_free(&sockets);
+	return status;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,10 +16,13 @@
 
 #include "base/clock.h"
 #include "base/diag.h"
+#include "listening.h"
 #include "net/acceptor.h"
 #include "net/worker.h"
 #include "ops/machine.h"
 #include "ops/stats.h"
+#include "ops/vigil.h"
+#include "service.h"
 
 enum {
 	WORKERS_MAX = 1024,
@@ -44,6 +48,7 @@ struct server {
 	struct acceptor *acceptor;
 	const struct counters **counters;
 	struct stats_sources stats;
+	struct service *service;
 	enum phase phase;
 };
 
@@ -59,6 +64,7 @@ static struct log_options log_options(const struct config *config)
 		.dir = config->log_dir,
 		.sync = config->log_fsync,
 		.sync_interval_us = config->log_fsync_interval_ms * 1000,
+		.progress = service_recovering,
 	};
 }
 
@@ -69,7 +75,6 @@ static struct acceptor_options acceptor_options(const struct server *server)
 	uint64_t most = server->open_files > own + 1 ? server->open_files - own : 1;
 
 	return (struct acceptor_options){
-		.backlog = (int)config->listen_backlog,
 		.max_connections = config->max_connections > 0 ? config->max_connections : most,
 		.max_connections_per_ip = config->max_connections_per_ip,
 		.send_buffer = config->send_buffer,
@@ -150,6 +155,7 @@ static void begin_end(struct server *server, const char *why)
 	                                .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000)};
 	diag(DIAG_NOTICE, "%s: stopping", why);
 	acceptor_stop(server->acceptor);
+	service_stopping(server->service);
 	event_add(server->drain_event, &timeout);
 	enter_phase(server, PHASE_STOPPING);
 }
@@ -176,13 +182,41 @@ static void on_report(int fd, short what, void *context)
 
 /* ---- signals ---- */
 
-static void say_change(void *context, const char *key, bool is_applied)
+static const char *or_none(const char *value)
+{
+	return value[0] != '\0' ? value : "(none)";
+}
+
+static void say_change(void *context, const struct config_change *change)
 {
 	(void)context;
-	if (is_applied)
-		diag(DIAG_NOTICE, "reload: %s has changed", key);
+	if (change->is_applied)
+		diag(DIAG_NOTICE, "reload: %s = %s (was %s)", change->key, or_none(change->now),
+		     or_none(change->before));
 	else
-		diag(DIAG_WARNING, "reload: %s has changed; that needs a restart", key);
+		diag(DIAG_WARNING, "reload: %s = %s needs a restart (stays %s)", change->key,
+		     or_none(change->now), or_none(change->before));
+}
+
+/* Takes over what `fresh` may change now, all of it or nothing. */
+static int apply(struct server *server, struct config *fresh, char *error, size_t error_size)
+{
+	struct listening_change listening;
+
+	if (config_check_reload(&server->config, fresh, error, error_size) != 0 ||
+	    listening_prepare(&listening, server->acceptor, fresh, error, error_size) != 0)
+		return -1;
+	/* Nothing fails from here on. */
+	listening_make(&listening);
+	config_adopt(&server->config, fresh, say_change, NULL);
+	const struct log_options log = log_options(&server->config);
+	const struct acceptor_options accepting = acceptor_options(server);
+	diag_set_level(server->config.log_level);
+	set_limits(server);
+	log_set_retention(server->hub.log, &log);
+	log_set_sync_interval(server->hub.log, log.sync_interval_us);
+	acceptor_set_options(server->acceptor, &accepting);
+	return 0;
 }
 
 static void reload(struct server *server)
@@ -191,23 +225,18 @@ static void reload(struct server *server)
 	char error[CONFIG_ERROR_MAX];
 	struct config fresh;
 
+	service_reloading();
 	if (config_load(&fresh, sources->file, sources->overrides, sources->override_count, error,
 	                sizeof error) != 0) {
 		diag(DIAG_ERROR, "reload: %s; nothing has changed", error);
-		return;
-	}
-	if (config_adopt(&server->config, &fresh, say_change, NULL, error, sizeof error) != 0) {
-		diag(DIAG_ERROR, "reload: %s; nothing has changed", error);
 	} else {
-		const struct log_options retention = log_options(&server->config);
-		const struct acceptor_options accepting = acceptor_options(server);
-		diag_set_level(server->config.log_level);
-		set_limits(server);
-		log_set_retention(server->hub.log, &retention);
-		acceptor_set_options(server->acceptor, &accepting);
-		diag(DIAG_NOTICE, "reload: done");
+		if (apply(server, &fresh, error, sizeof error) != 0)
+			diag(DIAG_ERROR, "reload: %s; nothing has changed", error);
+		else
+			diag(DIAG_NOTICE, "reload: done");
+		config_free(&fresh);
 	}
-	config_free(&fresh);
+	service_reloaded(server->service);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *context)
@@ -215,8 +244,10 @@ static void on_signal(evutil_socket_t number, short what, void *context)
 	struct server *server = context;
 	(void)what;
 
-	if (number == SIGHUP)
+	if (number == SIGHUP && server->phase == PHASE_RUNNING)
 		reload(server);
+	else if (number == SIGHUP)
+		diag(DIAG_NOTICE, "SIGHUP: stopping already: the configuration is not read again");
 	else if (server->phase == PHASE_RUNNING)
 		begin_end(server, number == SIGTERM ? "SIGTERM" : "SIGINT");
 	else
@@ -309,46 +340,70 @@ static int start_workers(struct server *server)
 	return 0;
 }
 
-/* All that are configured; of the addresses that nobody asked for those that there are. */
-static int listen_all(struct server *server)
+/* All that are handed over or configured. 0 or -1, and why has been said. */
+static int start_listening(struct server *server, struct manager_sockets *sockets)
 {
-	const struct config *config = &server->config;
-	size_t opened = 0;
+	struct listening_change change;
+	char error[LISTENING_ERROR_MAX];
 
-	for (size_t i = 0; i < config->listen_tcp_count; i++) {
-		const struct config_address *address = &config->listen_tcp[i];
-		int error = acceptor_listen_tcp(server->acceptor,
-		                                (const struct sockaddr *)&address->address,
-		                                address->length);
-		if (error == 0) {
-			opened++;
-			continue;
-		}
-		bool is_missing = error == -EADDRNOTAVAIL || error == -EAFNOSUPPORT;
-		if (is_missing && address->may_be_missing) {
-			diag(DIAG_NOTICE, "not listening on %s: this machine does not have it",
-			     address->text);
-			continue;
-		}
-		diag(DIAG_ERROR, "listen.tcp: %s: %s", address->text, strerror(-error));
-		return error;
+	if (listening_adopt(server->acceptor, sockets, error, sizeof error) != 0 ||
+	    listening_prepare(&change, server->acceptor, &server->config, error, sizeof error) !=
+	            0) {
+		diag(DIAG_ERROR, "could not start: %s", error);
+		return -1;
 	}
-	if (config->listen_unix != NULL) {
-		int error = acceptor_listen_unix(server->acceptor, config->listen_unix,
-		                                 config->listen_unix_mode);
-		if (error != 0) {
-			diag(DIAG_ERROR, "listen.unix: %s: %s", config->listen_unix,
-			     strerror(-error));
-			return error;
-		}
-		opened++;
-	}
-	if (opened == 0)
-		diag(DIAG_ERROR, "listen.tcp: none of the addresses is there");
-	return opened > 0 ? 0 : -EADDRNOTAVAIL;
+	listening_make(&change);
+	return 0;
 }
 
-struct server *server_start(struct config *config, const struct server_sources *sources)
+/* Makes everybody who is watched come round. */
+static void stir(void *context)
+{
+	const struct server *server = context;
+
+	for (size_t i = 0; i < server->running_count; i++)
+		worker_poke(server->workers[i]);
+	log_stir(server->hub.log);
+}
+
+static struct vigil *make_vigil(const struct server *server)
+{
+	struct vigil *vigil = vigil_new(server->worker_count + 2);
+	char name[VIGIL_NAME_MAX];
+
+	if (vigil == NULL)
+		return NULL;
+	for (size_t i = 0; i < server->worker_count; i++) {
+		snprintf(name, sizeof name, "worker %zu", i);
+		vigil_add(vigil, name, &server->workers[i]->beat);
+	}
+	vigil_add(vigil, "the keeper", log_keeper_beat(server->hub.log));
+	if (log_syncer_beat(server->hub.log) != NULL)
+		vigil_add(vigil, "the syncer", log_syncer_beat(server->hub.log));
+	return vigil;
+}
+
+/* Everything serves. */
+static int start_service(struct server *server)
+{
+	struct service_options options = {
+		.base = server->base,
+		.stats = &server->stats,
+		.epoch = &server->epoch,
+		.vigil = make_vigil(server),
+		.stir = stir,
+		.context = server,
+	};
+	if (options.vigil != NULL)
+		server->service = service_new(&options);
+	if (server->service != NULL)
+		return 0;
+	diag(DIAG_ERROR, "could not start: %s", strerror(ENOMEM));
+	return -ENOMEM;
+}
+
+struct server *server_start(struct config *config, const struct server_sources *sources,
+                            struct manager_sockets *sockets)
 {
 	struct server *server = aligned_alloc(CACHE_LINE, sizeof *server);
 
@@ -372,6 +427,7 @@ struct server *server_start(struct config *config, const struct server_sources *
 	signal(SIGPIPE, SIG_IGN);
 	set_limits(server);
 	int error = make_events(server);
+	service_opening();
 	if (error == 0 && make_log(server) != 0) {
 		server_free(server);
 		return NULL;
@@ -385,7 +441,7 @@ struct server *server_start(struct config *config, const struct server_sources *
 		server_free(server);
 		return NULL;
 	}
-	if (listen_all(server) != 0) {
+	if (start_listening(server, sockets) != 0 || start_service(server) != 0) {
 		server_free(server);
 		return NULL;
 	}
@@ -406,10 +462,12 @@ void server_run(struct server *server)
 
 void server_free(struct server *server)
 {
+	service_closing();
 	enter_phase(server, PHASE_ENDING);
 	for (size_t i = 0; i < server->running_count; i++)
 		worker_join(server->workers[i]);
 	acceptor_free(server->acceptor);
+	service_free(server->service);
 	/* Before the workers: the epoch keeps pointers to their records. */
 	log_close(server->hub.log);
 	for (size_t i = 0; server->workers != NULL && i < server->worker_count; i++)

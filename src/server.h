@@ -8,6 +8,9 @@
  *             --> DRAINING: the final head is fixed; everybody is given what is owed, and BYE
  *             --> ENDING:   at drain_timeout or a second signal: whoever is left is cut
  *
+ * SIGHUP reads the configuration again: what can change while it runs is taken over as a whole, or,
+ * where any of it can't be had, not at all.
+ *
  * Thread: main, all of it.
  */
 #ifndef PSAD_SERVER_H
@@ -16,6 +19,7 @@
 #include <stddef.h>
 
 #include "ops/config.h"
+#include "ops/manager.h"
 
 struct server;
 
@@ -27,10 +31,12 @@ struct server_sources {
 };
 
 /*
- * Starts everything that `config` asks for, listening included; what fails has been said. NULL:
- * failed. Takes over *config; `sources` must live as long as the server.
+ * Starts everything that `config` asks for, listening included, on the sockets handed over too; what
+ * fails has been said. NULL: failed. Takes over *config, and of *sockets what it listens on;
+ * `sources` must live as long as the server.
  */
-struct server *server_start(struct config *config, const struct server_sources *sources);
+struct server *server_start(struct config *config, const struct server_sources *sources,
+                            struct manager_sockets *sockets);
 /* Serves until a signal has ended it. */
 void server_run(struct server *server);
 void server_free(struct server *server);

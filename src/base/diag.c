@@ -134,34 +134,95 @@ void diag(enum diag_level level, const char *format, ...)
 	va_end(arguments);
 }
 
-/* True when it is this message's turn; *suppressed were held back since the last one. */
-static bool limit_passes(struct diag_limit *limit, uint64_t *suppressed)
+/*
+ * One mutex for all limits: what is limited is seldom shown, and never in a hurry. Below it, `listed`
+ * are those that have something to tell.
+ */
+static pthread_mutex_t limits_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct diag_limit *listed;
+
+/* Takes one message's worth, where there is one left. */
+static bool limit_take(struct diag_limit *limit)
 {
-	/* One mutex for all limits: what is limited is seldom shown, and never in a hurry. */
-	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 	const uint64_t now = clock_mono_ms();
-	pthread_mutex_lock(&mutex);
-	const bool passes = now >= limit->quiet_until_ms;
+	if (limit->free_ms < now)
+		limit->free_ms = now;
+	if (limit->free_ms - now > (DIAG_BURST - 1) * 1000)
+		return false;
+	limit->free_ms += 1000;
+	return true;
+}
+
+/* True when it is this message's turn; *suppressed were held back since the last one. */
+static bool limit_passes(struct diag_limit *limit, enum diag_level level, uint64_t *suppressed)
+{
+	pthread_mutex_lock(&limits_mutex);
+	const bool passes = limit_take(limit);
 	if (passes) {
 		*suppressed = limit->suppressed;
 		limit->suppressed = 0;
-		limit->quiet_until_ms = now + 1000;
+		limit->level = level;
 	} else {
 		limit->suppressed++;
+		if (!limit->is_listed) {
+			limit->next = listed;
+			listed = limit;
+		}
+		limit->is_listed = true;
 	}
-	pthread_mutex_unlock(&mutex);
+	pthread_mutex_unlock(&limits_mutex);
 	return passes;
+}
+
+static void __attribute__((format(printf, 2, 0)))
+limit_note(struct diag_limit *limit, const char *format, va_list arguments)
+{
+	pthread_mutex_lock(&limits_mutex);
+	vsnprintf(limit->shown, sizeof limit->shown, format, arguments);
+	pthread_mutex_unlock(&limits_mutex);
 }
 
 void diag_limited(struct diag_limit *limit, enum diag_level level, const char *format, ...)
 {
 	const int saved_errno = errno; /* %m */
 	uint64_t suppressed = 0;
-	if (!is_shown(level) || !limit_passes(limit, &suppressed))
+	if (!is_shown(level) || !limit_passes(limit, level, &suppressed))
 		return;
 	errno = saved_errno;
-	va_list arguments;
+	va_list arguments, again;
 	va_start(arguments, format);
+	va_copy(again, arguments);
 	emit(level, suppressed, format, arguments);
+	limit_note(limit, format, again);
+	va_end(again);
 	va_end(arguments);
+}
+
+/* Takes off the list one that may say something; false: there is none. */
+static bool limit_next(struct diag_limit *out)
+{
+	struct diag_limit **link, *limit;
+
+	pthread_mutex_lock(&limits_mutex);
+	for (link = &listed; (limit = *link) != NULL; link = &limit->next)
+		if (limit->suppressed == 0 || limit_take(limit))
+			break;
+	if (limit != NULL) {
+		*link = limit->next;
+		limit->is_listed = false;
+		*out = *limit;
+		limit->suppressed = 0;
+	}
+	pthread_mutex_unlock(&limits_mutex);
+	return limit != NULL;
+}
+
+void diag_tell_suppressed(void)
+{
+	struct diag_limit limit;
+
+	while (limit_next(&limit))
+		if (limit.suppressed > 0)
+			diag(limit.level, "%" PRIu64 " more of this kind were not shown: %s",
+			     limit.suppressed, limit.shown);
 }

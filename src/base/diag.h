@@ -13,6 +13,7 @@
 #ifndef PSAD_BASE_DIAG_H
 #define PSAD_BASE_DIAG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* level, its word in the configuration, its syslog priority */
@@ -44,19 +45,31 @@ void diag_set_level(enum diag_level least);
 void diag(enum diag_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * One kind of message that outside events can cause in any number. Static storage, all zero, is a
- * ready one; the fields are diag's.
+ * One kind of message that outside events can cause in any number: at most DIAG_BURST of it at once,
+ * and one a second in the long run. Static storage, all zero, is a ready one; the fields are diag's.
  */
+enum { DIAG_BURST = 10 };
+
 struct diag_limit {
-	uint64_t quiet_until_ms; /* monotonic */
+	uint64_t free_ms; /* monotonic: when a burst would be allowed again */
 	uint64_t suppressed;
+	struct diag_limit *next; /* of those that have suppressed something */
+	bool is_listed;
+	enum diag_level level; /* of what was shown last */
+	char shown[128];       /* its beginning */
 };
 
 /*
- * As diag(), but at most once a second for each `limit`; the next message that is shown then ends
- * in "(and N more)". Those suppressed last are told only if another one comes. Thread: any.
+ * As diag(), but not shown when there are too many of `limit`: then the next one that is shown ends
+ * in "(and N more)", or diag_tell_suppressed() tells. Thread: any.
  */
 void diag_limited(struct diag_limit *limit, enum diag_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/*
+ * Tells of each limit that may show something again how many were not shown, where no other of its
+ * kind has come that could. To be called now and then. Thread: any.
+ */
+void diag_tell_suppressed(void);
 
 #endif

@@ -38,6 +38,7 @@ struct keeper {
 	pthread_t thread;
 	int eventfd;
 	uint32_t is_stopping;
+	struct beat beat;
 
 	/* Written by keeper_set_retention, relaxed: each stands for itself. */
 	uint64_t retain_bytes, retain_messages, retain_age_us;
@@ -501,12 +502,14 @@ static void *keep(void *context)
 	pthread_setname_np(pthread_self(), "psad-keeper");
 	while (atomic32_load_relaxed(&keeper->is_stopping) == 0) { /* the join orders the rest */
 		int timeout_ms = pass(keeper);
+		beat_raise(&keeper->beat);
 		struct pollfd ready = {.fd = keeper->eventfd, .events = POLLIN};
 		if (poll(&ready, 1, timeout_ms) > 0) {
 			eventfd_t kicks;
 			(void)eventfd_read(keeper->eventfd, &kicks);
 		}
 	}
+	beat_end(&keeper->beat);
 	return NULL;
 }
 
@@ -515,6 +518,11 @@ static void *keep(void *context)
 void keeper_kick(struct keeper *keeper)
 {
 	(void)eventfd_write(keeper->eventfd, 1);
+}
+
+const struct beat *keeper_beat(const struct keeper *keeper)
+{
+	return &keeper->beat;
 }
 
 void keeper_set_retention(struct keeper *keeper, const struct log_options *options)

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct beat;
 struct keeper;
 struct log;
 struct log_options;
@@ -43,6 +44,9 @@ uint32_t keeper_max_entries(uint64_t retain_messages);
 
 /* There is work: the tail has moved on, or somebody waits for a segment. Thread: any. */
 void keeper_kick(struct keeper *keeper);
+
+/* Raised with each pass: one a second or more, and one for each kick. Thread: any. */
+const struct beat *keeper_beat(const struct keeper *keeper);
 
 void keeper_set_retention(struct keeper *keeper, const struct log_options *options);
 

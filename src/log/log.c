@@ -190,6 +190,29 @@ void log_set_retention(struct log *log, const struct log_options *options)
 	keeper_set_retention(log->keeper, options);
 }
 
+void log_set_sync_interval(struct log *log, uint64_t sync_interval_us)
+{
+	if (log->syncer != NULL)
+		syncer_set_interval(log->syncer, sync_interval_us);
+}
+
+const struct beat *log_keeper_beat(const struct log *log)
+{
+	return keeper_beat(log->keeper);
+}
+
+const struct beat *log_syncer_beat(const struct log *log)
+{
+	return log->syncer != NULL ? syncer_beat(log->syncer) : NULL;
+}
+
+void log_stir(struct log *log)
+{
+	keeper_kick(log->keeper);
+	if (log->syncer != NULL)
+		syncer_stir(log->syncer);
+}
+
 uint32_t log_identity(const struct log *log)
 {
 	return log->identity;

@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/beat.h"
 #include "log/epoch.h"
 #include "log/segment.h"
 #include "log/wake.h"
@@ -75,6 +76,16 @@ void log_close(struct log *log);
 
 /* Applies other retention limits; `segment_size` can't change. Thread: one (main). */
 void log_set_retention(struct log *log, const struct log_options *options);
+/* Of LOG_SYNC_INTERVAL; what waits for its sync now is synced by the shorter of the two. Thread: one
+ * (main). */
+void log_set_sync_interval(struct log *log, uint64_t sync_interval_us);
+
+/* Signs of life: of the thread that makes and drops segments, and of the one that syncs them (NULL:
+ * there is none). Thread: any. */
+const struct beat *log_keeper_beat(const struct log *log);
+const struct beat *log_syncer_beat(const struct log *log);
+/* Makes both come round soon, though they have nothing to do. Thread: any. */
+void log_stir(struct log *log);
 
 uint32_t log_identity(const struct log *log);
 /* The key of the topic hashes in the index; random. */

@@ -29,7 +29,9 @@ struct syncer {
 	pthread_t thread;
 	int eventfd;
 	uint32_t is_stopping;
-	uint64_t interval_us;
+	uint32_t is_kicked;   /* set before the eventfd is written, which orders it */
+	uint64_t interval_us; /* relaxed: a limit stands alone */
+	struct beat beat;
 	uint64_t last_sync_us, last_watch_us;
 	uint64_t stored_below; /* all files with a smaller number are stored */
 	bool has_said;         /* why the log has failed */
@@ -245,18 +247,37 @@ static void sleep_until_kicked(struct syncer *syncer)
 	atomic32_store_relaxed(&syncer->sleeps, 0); /* a kick too many costs a turn */
 }
 
-/* The rest of the interval, in which commits come together. */
-static void wait_for_interval(struct syncer *syncer)
-{
-	uint64_t due_us = syncer->last_sync_us + syncer->interval_us;
-	uint64_t now_us = clock_mono_us();
-	if (syncer->log->sync == LOG_SYNC_INTERVAL && now_us < due_us)
-		wait(syncer, (int)((due_us - now_us) / 1000) + 1);
-}
-
 static bool is_stopping(const struct syncer *syncer)
 {
 	return atomic32_load_relaxed(&syncer->is_stopping) != 0; /* the join orders the rest */
+}
+
+/* How long until the next sync is due; 0: it is. */
+static uint64_t until_due_us(const struct syncer *syncer)
+{
+	uint64_t due_us = syncer->last_sync_us +
+	                  atomic64_load_relaxed(&syncer->interval_us); /* stands alone */
+	uint64_t now_us = clock_mono_us();
+	return now_us < due_us ? due_us - now_us : 0;
+}
+
+/*
+ * The rest of the interval, in which commits come together. Who stirs us, or changes the interval,
+ * does not end it; a segment to be sealed does.
+ */
+static void wait_for_interval(struct syncer *syncer)
+{
+	uint64_t left_us;
+
+	if (syncer->log->sync != LOG_SYNC_INTERVAL)
+		return;
+	while ((left_us = until_due_us(syncer)) > 0 && !is_stopping(syncer) &&
+	       atomic32_load_relaxed(&syncer->is_kicked) == 0) {
+		uint64_t left_ms = left_us / 1000 + 1;
+		wait(syncer, left_ms < TICK_MS ? (int)left_ms : TICK_MS);
+		beat_raise(&syncer->beat);
+	}
+	atomic32_store_relaxed(&syncer->is_kicked, 0); /* what it is about is looked at now */
 }
 
 static void *run(void *context)
@@ -265,6 +286,7 @@ static void *run(void *context)
 
 	pthread_setname_np(pthread_self(), "psad-syncer");
 	while (!is_stopping(syncer)) {
+		beat_raise(&syncer->beat);
 		sleep_until_kicked(syncer);
 		if (log_has_failed(syncer->log)) {
 			if (!syncer->has_said) /* a publisher has found out */
@@ -279,14 +301,32 @@ static void *run(void *context)
 		if (!log_has_failed(syncer->log))
 			(void)sync_all(syncer, false);
 	}
+	beat_end(&syncer->beat);
 	return NULL;
 }
 
 /* ---- from outside ---- */
 
-void syncer_kick(struct syncer *syncer)
+void syncer_stir(struct syncer *syncer)
 {
 	(void)eventfd_write(syncer->eventfd, 1);
+}
+
+void syncer_kick(struct syncer *syncer)
+{
+	atomic32_store_relaxed(&syncer->is_kicked, 1); /* the write orders it */
+	syncer_stir(syncer);
+}
+
+void syncer_set_interval(struct syncer *syncer, uint64_t interval_us)
+{
+	atomic64_store_relaxed(&syncer->interval_us, interval_us); /* stands alone */
+	syncer_stir(syncer);
+}
+
+const struct beat *syncer_beat(const struct syncer *syncer)
+{
+	return &syncer->beat;
 }
 
 void syncer_announce(struct syncer *syncer)
@@ -294,8 +334,8 @@ void syncer_announce(struct syncer *syncer)
 	fence_full(); /* [O21] the commit before the look at `sleeps` */
 	if (atomic32_load_relaxed(&syncer->sleeps) == 0)
 		return;
-	if (atomic32_exchange(&syncer->sleeps, 0) != 0) /* else somebody else kicks */
-		syncer_kick(syncer);
+	if (atomic32_exchange(&syncer->sleeps, 0) != 0) /* else somebody else does */
+		syncer_stir(syncer);
 }
 
 struct syncer *syncer_new(struct log *log, uint64_t interval_us)

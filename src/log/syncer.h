@@ -34,4 +34,11 @@ void syncer_announce(struct syncer *syncer);
 /* There may be a segment to seal. Thread: any. */
 void syncer_kick(struct syncer *syncer);
 
+/* In force at once, also for what waits now. Thread: any. */
+void syncer_set_interval(struct syncer *syncer, uint64_t interval_us);
+/* Raised each time that the thread comes round. Thread: any. */
+const struct beat *syncer_beat(const struct syncer *syncer);
+/* Makes it come round, and sync nothing before its time. Thread: any. */
+void syncer_stir(struct syncer *syncer);
+
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "net/acceptor.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -9,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -21,17 +18,14 @@ enum {
 	ACCEPTS_PER_TURN = 64, /* so that a storm does not keep main from its signals */
 	PAUSE_MS = 100,        /* when descriptors are used up */
 	FULL_PAUSE_MS = 10,    /* when no worker has taken what was handed to it */
-	LISTENERS_MAX = 64,
+	DOORS_MAX = 256,
 };
 
-struct listener {
+/* Where connections come in. */
+struct door {
 	struct acceptor *acceptor;
 	struct event *event;
-	int fd;
-	bool is_unix;
-	char *path; /* to be removed at the end */
-	dev_t device;
-	ino_t inode;
+	struct listener listener;
 };
 
 struct acceptor {
@@ -40,8 +34,8 @@ struct acceptor {
 	struct worker **workers;
 	size_t worker_count, next_worker;
 	struct acceptor_options options;
-	struct listener listeners[LISTENERS_MAX];
-	size_t listener_count;
+	struct door *doors[DOORS_MAX];
+	size_t door_count;
 	struct event *pause_event;
 	int reserve; /* a descriptor to be spent when there is no other; -1: spent */
 	struct handoff_item pending; /* no worker had room for it */
@@ -150,11 +144,11 @@ static void admit(struct acceptor *acceptor, struct handoff_item *item)
 
 static void set_accepting(struct acceptor *acceptor, bool is_on)
 {
-	for (size_t i = 0; i < acceptor->listener_count; i++) {
+	for (size_t i = 0; i < acceptor->door_count; i++) {
 		if (is_on)
-			event_add(acceptor->listeners[i].event, NULL);
+			event_add(acceptor->doors[i]->event, NULL);
 		else
-			event_del(acceptor->listeners[i].event);
+			event_del(acceptor->doors[i]->event);
 	}
 }
 
@@ -186,7 +180,7 @@ static void on_pause_over(int fd, short what, void *context)
 }
 
 /* accept() found no descriptor: tells one peer, and waits. */
-static void run_out(struct acceptor *acceptor, struct listener *listener, int error)
+static void run_out(struct acceptor *acceptor, const struct listener *listener, int error)
 {
 	static struct diag_limit limit;
 	struct handoff_item item = {.is_unix = listener->is_unix};
@@ -209,21 +203,21 @@ static void run_out(struct acceptor *acceptor, struct listener *listener, int er
 
 static void on_connection(int fd, short what, void *context)
 {
-	struct listener *listener = context;
-	struct acceptor *acceptor = listener->acceptor;
+	struct door *door = context;
+	struct acceptor *acceptor = door->acceptor;
 	(void)what;
 
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
 		struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
 		socklen_t length = sizeof address;
-		struct handoff_item item = {.is_unix = listener->is_unix};
+		struct handoff_item item = {.is_unix = door->listener.is_unix};
 
 		item.fd = accept4(fd, (struct sockaddr *)&address, &length,
 		                  SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (item.fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
 			    errno == ENOMEM)
-				run_out(acceptor, listener, errno);
+				run_out(acceptor, &door->listener, errno);
 			/* Else nothing waits, or the peer that did has gone. */
 			return;
 		}
@@ -239,117 +233,42 @@ static void on_connection(int fd, short what, void *context)
 
 /* ---- listening ---- */
 
-static int add_listener(struct acceptor *acceptor, int fd, bool is_unix, const char *path)
+struct listener *acceptor_add(struct acceptor *acceptor, const struct listener *listener)
 {
-	if (acceptor->listener_count == LISTENERS_MAX)
-		return -E2BIG;
-	struct listener *listener = &acceptor->listeners[acceptor->listener_count];
-	*listener = (struct listener){.acceptor = acceptor, .fd = fd, .is_unix = is_unix};
-	if (path != NULL && (listener->path = strdup(path)) == NULL)
-		return -ENOMEM;
-	listener->event =
-		event_new(acceptor->base, fd, EV_READ | EV_PERSIST, on_connection, listener);
-	if (listener->event == NULL || event_add(listener->event, NULL) != 0) {
-		free(listener->path);
-		return -ENOMEM;
+	if (acceptor->door_count == DOORS_MAX)
+		return NULL;
+	struct door *door = malloc(sizeof *door);
+	if (door == NULL)
+		return NULL;
+	*door = (struct door){.acceptor = acceptor, .listener = *listener};
+	door->event =
+		event_new(acceptor->base, listener->fd, EV_READ | EV_PERSIST, on_connection, door);
+	if (door->event == NULL || event_add(door->event, NULL) != 0) {
+		if (door->event != NULL)
+			event_free(door->event);
+		free(door);
+		return NULL;
 	}
-	acceptor->listener_count++;
-	return 0;
+	acceptor->doors[acceptor->door_count++] = door;
+	return &door->listener;
 }
 
-static void say_listening(int fd)
+void acceptor_remove(struct acceptor *acceptor, struct listener *listener)
 {
-	struct sockaddr_storage address;
-	socklen_t length = sizeof address;
-	char host[INET6_ADDRSTRLEN] = "?";
+	size_t i = 0;
 
-	if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
-		return;
-	if (address.ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&address;
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-		diag(DIAG_NOTICE, "listening on %s:%u", host, ntohs(in->sin_port));
-	} else {
-		const struct sockaddr_in6 *in6 =
-			(const struct sockaddr_in6 *)(const void *)&address;
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-		diag(DIAG_NOTICE, "listening on [%s]:%u", host, ntohs(in6->sin6_port));
-	}
+	while (&acceptor->doors[i]->listener != listener)
+		i++;
+	struct door *door = acceptor->doors[i];
+	acceptor->doors[i] = acceptor->doors[--acceptor->door_count];
+	event_free(door->event);
+	listener_close(&door->listener);
+	free(door);
 }
 
-int acceptor_listen_tcp(struct acceptor *acceptor, const struct sockaddr *address, socklen_t length)
+struct listener *acceptor_listener(const struct acceptor *acceptor, size_t nth)
 {
-	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int error = 0;
-
-	if (fd < 0)
-		return -errno;
-	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-	if (address->sa_family == AF_INET6)
-		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-	if (bind(fd, address, length) != 0 || listen(fd, acceptor->options.backlog) != 0)
-		error = -errno;
-	else
-		error = add_listener(acceptor, fd, false, NULL);
-	if (error != 0) {
-		close(fd);
-		return error;
-	}
-	say_listening(fd);
-	return 0;
-}
-
-/* Whether somebody answers at a Unix socket's path. */
-static bool is_alive(const struct sockaddr_un *address)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return true;
-	int result = connect(fd, (const struct sockaddr *)address, sizeof *address);
-	bool is_refused = result != 0 && errno == ECONNREFUSED;
-	close(fd);
-	return !is_refused;
-}
-
-/* Never wider than `mode`, not even for a moment: the umask is set before the path exists. */
-static int bind_unix(int fd, const struct sockaddr_un *address, unsigned mode)
-{
-	mode_t before = umask(0777 & ~mode);
-	int error = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : -errno;
-	umask(before);
-	return error;
-}
-
-int acceptor_listen_unix(struct acceptor *acceptor, const char *path, unsigned mode)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct stat status;
-
-	if (strlen(path) >= sizeof address.sun_path)
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int error = bind_unix(fd, &address, mode);
-	if (error == -EADDRINUSE && lstat(path, &status) == 0 && S_ISSOCK(status.st_mode) &&
-	    !is_alive(&address) && unlink(path) == 0)
-		error = bind_unix(fd, &address, mode);
-	if (error == 0 && listen(fd, acceptor->options.backlog) != 0)
-		error = -errno;
-	if (error == 0)
-		error = add_listener(acceptor, fd, true, path);
-	if (error != 0) {
-		close(fd);
-		return error;
-	}
-	struct listener *listener = &acceptor->listeners[acceptor->listener_count - 1];
-	if (lstat(path, &status) == 0) {
-		listener->device = status.st_dev;
-		listener->inode = status.st_ino;
-	}
-	diag(DIAG_NOTICE, "listening on unix:%s", path);
-	return 0;
+	return nth < acceptor->door_count ? &acceptor->doors[nth]->listener : NULL;
 }
 
 /* ---- life ---- */
@@ -384,19 +303,8 @@ void acceptor_set_options(struct acceptor *acceptor, const struct acceptor_optio
 
 void acceptor_stop(struct acceptor *acceptor)
 {
-	struct stat status;
-
-	for (size_t i = 0; i < acceptor->listener_count; i++) {
-		struct listener *listener = &acceptor->listeners[i];
-		event_free(listener->event);
-		close(listener->fd);
-		/* Only what we made: somebody may have put their own there. */
-		if (listener->path != NULL && lstat(listener->path, &status) == 0 &&
-		    status.st_dev == listener->device && status.st_ino == listener->inode)
-			unlink(listener->path);
-		free(listener->path);
-	}
-	acceptor->listener_count = 0;
+	while (acceptor->door_count > 0)
+		acceptor_remove(acceptor, &acceptor->doors[acceptor->door_count - 1]->listener);
 	if (acceptor->pause_event != NULL)
 		event_del(acceptor->pause_event);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * acceptor: the listening sockets, and who gets a new connection.
+ * acceptor: takes new connections from the listening sockets, and gives each to a worker.
  *
  * Lives on the main thread's event base. A new socket goes to the worker with the fewest
  * connections. Where there may be no more, the peer is told `ERR too-many ...`: as long as
@@ -14,15 +14,14 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
+#include "net/listener.h"
 #include "net/worker.h"
 
 struct event_base;
 struct acceptor;
 
 struct acceptor_options {
-	int backlog;
 	uint64_t max_connections;        /* at least 1 */
 	uint64_t max_connections_per_ip; /* 0: no limit */
 	uint64_t send_buffer;            /* bytes; 0: the system's choice */
@@ -35,14 +34,16 @@ struct acceptor *acceptor_new(struct event_base *base, struct hub *hub, struct w
 void acceptor_set_options(struct acceptor *acceptor, const struct acceptor_options *options);
 
 /*
- * Opens a listening socket and says so ("listening on 127.0.0.1:9853"). 0 or a negative errno.
+ * Accepts from the listener from now on, and takes it over: it lives until it is removed. NULL: no
+ * memory, or too many of them; then it is the caller's still.
  */
-int acceptor_listen_tcp(struct acceptor *acceptor, const struct sockaddr *address,
-                        socklen_t length);
-/* A path left over by a dead process is replaced; one that somebody listens on is -EADDRINUSE. */
-int acceptor_listen_unix(struct acceptor *acceptor, const char *path, unsigned mode);
+struct listener *acceptor_add(struct acceptor *acceptor, const struct listener *listener);
+/* Closes one of them; the connections that came by it live on. */
+void acceptor_remove(struct acceptor *acceptor, struct listener *listener);
+/* The nth of them, in no order that would mean anything; NULL behind the last. */
+struct listener *acceptor_listener(const struct acceptor *acceptor, size_t nth);
 
-/* Closes the listening sockets. */
+/* Accepts nothing more, and closes the listening sockets. */
 void acceptor_stop(struct acceptor *acceptor);
 void acceptor_free(struct acceptor *acceptor);
 

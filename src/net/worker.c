@@ -306,6 +306,7 @@ static void *run(void *context)
 		if (is_done(worker) && !is_busy)
 			break;
 		worker->turn++;
+		beat_raise(&worker->beat);
 		allow_reading(worker);
 		if (is_busy)
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
@@ -315,6 +316,7 @@ static void *run(void *context)
 			/* The log goes on; sockets must not starve for it. */
 			(void)event_base_loop(worker->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	}
+	beat_end(&worker->beat);
 	atomic32_add(&worker->hub->finished_workers, 1);
 	worker->hub->report(worker->hub->context);
 	return NULL;

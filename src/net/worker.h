@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "base/beat.h"
 #include "net/counters.h"
 #include "net/fanout.h"
 #include "net/handoff.h"
@@ -57,6 +58,7 @@ struct worker {
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
 	_Alignas(CACHE_LINE) struct sleeper sleeper;
 	struct counters counters;
+	struct beat beat; /* raised with each turn */
 
 	_Alignas(CACHE_LINE) struct hub *hub;
 	struct fanout *fanout;
@@ -100,7 +102,7 @@ void worker_free(struct worker *worker);
 
 /* Hands a socket over. False: the ring is full. Thread: the acceptor. */
 bool worker_give(struct worker *worker, const struct handoff_item *item);
-/* Wakes the worker, to look at hub->phase. Thread: any. */
+/* Wakes the worker, to look at hub->phase, or to show that it lives. Thread: any. */
 void worker_poke(struct worker *worker);
 
 /* The connection is driven before the worker sleeps. Thread: owner, like all below. */

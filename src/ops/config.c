@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <ini.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,15 +48,15 @@ enum when { RELOAD, RESTART };
 	X(server, log_level, log_level, LEVEL, "info", 0, 0, RELOAD, \
 	  "The least important messages shown: debug, info, notice, warning or error.") \
 \
-	X(listen, tcp, listen_tcp, ADDRESSES, "127.0.0.1:9853, [::1]:9853", 0, 0, RESTART, \
+	X(listen, tcp, listen_tcp, ADDRESSES, "127.0.0.1:9853, [::1]:9853", 0, 0, RELOAD, \
 	  "Numeric addresses with ports, comma-separated; :9853 = every address; empty = none.") \
-	X(listen, unix, listen_unix, PATH, "", 0, UNIX_PATH_MAX, RESTART, \
+	X(listen, unix, listen_unix, PATH, "", 0, UNIX_PATH_MAX, RELOAD, \
 	  "Path of a Unix socket; empty = none.") \
-	X(listen, unix_mode, listen_unix_mode, MODE, "0660", 0, 0777, RESTART, \
+	X(listen, unix_mode, listen_unix_mode, MODE, "0660", 0, 0777, RELOAD, \
 	  "Permissions of the Unix socket, octal.") \
-	X(listen, backlog, listen_backlog, COUNT, "4096", 1, 65535, RESTART, \
+	X(listen, backlog, listen_backlog, COUNT, "4096", 1, 65535, RELOAD, \
 	  "Connections that may wait to be accepted.") \
-	X(listen, insecure, listen_insecure, FLAG, "no", 0, 0, RESTART, \
+	X(listen, insecure, listen_insecure, FLAG, "no", 0, 0, RELOAD, \
 	  "yes = other machines may be let in, although there is no authentication.") \
 \
 	X(log, segment_size, segment_size, SIZE, "0", 0, SEGMENT_MAX, RESTART, \
@@ -70,7 +71,7 @@ enum when { RELOAD, RESTART };
 	  "Directory of a log that survives restarts and crashes; empty = in memory.") \
 	X(log, fsync, log_fsync, SYNC, "interval", 0, 0, RESTART, \
 	  "What survives losing power: no = what the system has written by itself, interval, always.") \
-	X(log, fsync_interval, log_fsync_interval_ms, TIME, "200ms", 1, DAY, RESTART, \
+	X(log, fsync_interval, log_fsync_interval_ms, TIME, "200ms", 1, DAY, RELOAD, \
 	  "With fsync = interval, how much of the newest may be lost.") \
 \
 	X(limits, max_payload, max_payload, SIZE, "1M", 1, 64 * MIB, RELOAD, \
@@ -535,10 +536,6 @@ static int check_sizes(struct loading *loading, uint64_t segment_size, const cha
 static int check_listeners(struct loading *loading)
 {
 	const struct value_addresses *list = &loading->addresses;
-	if (list->count == 0 && loading->config.listen_unix == NULL)
-		return fail(
-			loading, origin_of(loading, KEY_listen_tcp, KEY_listen_unix),
-			"listen.tcp and listen.unix are both empty: there is nothing to listen on");
 	for (size_t i = 0; i < list->count && !loading->config.listen_insecure; i++) {
 		if (!value_address_is_local((const struct sockaddr *)&list->at[i].address))
 			return fail(loading, loading->origins[KEY_listen_tcp],
@@ -657,24 +654,132 @@ static bool is_same(const struct key *key, const struct config *one, const struc
 	return memcmp(one_field, other_field, key->size) == 0;
 }
 
-int config_adopt(struct config *running, const struct config *fresh, config_changed *changed,
-                 void *context, char *error, size_t error_size)
+bool config_listens(const struct config *config)
+{
+	return config->listen_tcp_count > 0 || config->listen_unix != NULL;
+}
+
+/* A number's field, see store_number(). */
+static uint64_t load_number(const struct config *config, const struct key *key)
+{
+	const char *field = (const char *)config + key->offset;
+	bool flag;
+	unsigned narrow;
+	uint64_t number;
+
+	switch (key->size) {
+	case sizeof flag:
+		memcpy(&flag, field, sizeof flag);
+		return flag;
+	case sizeof narrow:
+		memcpy(&narrow, field, sizeof narrow);
+		return narrow;
+	default:
+		memcpy(&number, field, sizeof number);
+		return number;
+	}
+}
+
+static void show_list(const struct config *config, char out[CONFIG_TEXT_MAX])
+{
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < config->listen_tcp_count && used < CONFIG_TEXT_MAX; i++)
+		used += (size_t)snprintf(out + used, CONFIG_TEXT_MAX - used, "%s%s",
+		                         i > 0 ? ", " : "", config->listen_tcp[i].text);
+}
+
+/* The value as it would be written. */
+static void show(const struct key *key, const struct config *config, char out[CONFIG_TEXT_MAX])
+{
+	const char *field = (const char *)config + key->offset;
+	const char *text = NULL;
+	struct value_amount amount;
+
+	switch (key->kind) {
+	case COUNT:
+		snprintf(out, CONFIG_TEXT_MAX, "%" PRIu64, load_number(config, key));
+		return;
+	case MODE:
+		snprintf(out, CONFIG_TEXT_MAX, "%04" PRIo64, load_number(config, key));
+		return;
+	case ADDRESSES:
+		show_list(config, out);
+		return;
+	case SIZE:
+		amount = value_size_text(load_number(config, key));
+		text = amount.text;
+		break;
+	case TIME:
+		amount = value_time_text(load_number(config, key));
+		text = amount.text;
+		break;
+	case FLAG:
+		text = flag_words[load_number(config, key)];
+		break;
+	case LEVEL:
+		text = level_words[load_number(config, key)];
+		break;
+	case SYNC:
+		text = sync_words[load_number(config, key)];
+		break;
+	case PATH:
+		text = *(char *const *)(const void *)field;
+		break;
+	}
+	snprintf(out, CONFIG_TEXT_MAX, "%s", text != NULL ? text : "");
+}
+
+int config_check_reload(const struct config *running, const struct config *fresh, char *error,
+                        size_t error_size)
 {
 	struct loading loading = {.config = *fresh, .error = error, .error_size = error_size};
-	if (check_sizes(&loading, running->segment_size, ", until a restart") != 0)
-		return -1;
+	return check_sizes(&loading, running->segment_size, ", until a restart");
+}
+
+static void swap(void *one, void *other, size_t size)
+{
+	char kept[sizeof(uint64_t)];
+	memcpy(kept, one, size);
+	memcpy(one, other, size);
+	memcpy(other, kept, size);
+}
+
+/* What a field owns goes with it. */
+static void take_over(const struct key *key, struct config *running, struct config *fresh)
+{
+	swap((char *)running + key->offset, (char *)fresh + key->offset, key->size);
+	if (key->kind == ADDRESSES)
+		swap(&running->listen_tcp_count, &fresh->listen_tcp_count,
+		     sizeof running->listen_tcp_count);
+}
+
+void config_adopt(struct config *running, struct config *fresh, config_changed *changed,
+                  void *context)
+{
+	bool was_default = running->listen_tcp_is_default;
+
+	/* The same addresses may have been written down, or not any more. */
+	running->listen_tcp_is_default = fresh->listen_tcp_is_default;
+	fresh->listen_tcp_is_default = was_default;
 	for (size_t i = 0; i < KEY_COUNT; i++) {
 		const struct key *key = &keys[i];
-		char name[64];
+		char name[64], before[CONFIG_TEXT_MAX], now[CONFIG_TEXT_MAX];
+
 		if (is_same(key, running, fresh))
 			continue;
-		if (key->when == RELOAD) /* none of these owns memory */
-			memcpy((char *)running + key->offset, (const char *)fresh + key->offset,
-			       key->size);
 		snprintf(name, sizeof name, "%s.%s", key->section, key->name);
-		changed(context, name, key->when == RELOAD);
+		show(key, running, before);
+		show(key, fresh, now);
+		if (key->when == RELOAD)
+			take_over(key, running, fresh);
+		const struct config_change change = {.key = name,
+		                                     .before = before,
+		                                     .now = now,
+		                                     .is_applied = key->when == RELOAD};
+		changed(context, &change);
 	}
-	return 0;
 }
 
 bool config_key(size_t nth, struct config_key_info *out)

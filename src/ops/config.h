@@ -76,17 +76,33 @@ int config_load(struct config *out, const char *file, const char *const *overrid
 /* Releases what a loaded configuration owns, and zeroes it. */
 void config_free(struct config *config);
 
-/* Told of a key that differs: its full name, and whether the change is in force now. */
-typedef void config_changed(void *context, const char *key, bool is_applied);
+/* Whether it names anything to listen on: without, there must be sockets handed over. */
+bool config_listens(const struct config *config);
+
+enum { CONFIG_TEXT_MAX = 256 }; /* bytes of a value that are shown */
+
+struct config_change {
+	const char *key;          /* its full name */
+	const char *before, *now; /* as they would be written; cut where they are long */
+	bool is_applied;          /* in force now; else after a restart */
+};
+/* Told of a key that differs. */
+typedef void config_changed(void *context, const struct config_change *change);
 
 /*
- * A reload: takes over from `fresh` into *running what can change while psad runs, and calls
- * changed() once for each key that differs, also for those that stay as they were until a
- * restart. The segment size stays, so the new limits must fit the one that runs. Returns 0; or -1
- * with a sentence in `error`, and then nothing has changed. `fresh` stays the caller's.
+ * A reload: whether what can change while psad runs may be taken over from `fresh` into `running`.
+ * (The segment size stays, so the new limits must fit the one that runs.) 0; or -1 with a sentence
+ * in `error`.
  */
-int config_adopt(struct config *running, const struct config *fresh, config_changed *changed,
-                 void *context, char *error, size_t error_size);
+int config_check_reload(const struct config *running, const struct config *fresh, char *error,
+                        size_t error_size);
+/*
+ * Takes it over, and calls changed() once for each key that differs, also for those that stay as
+ * they were until a restart. What *running owned and has given up is in *fresh then, which stays the
+ * caller's.
+ */
+void config_adopt(struct config *running, struct config *fresh, config_changed *changed,
+                  void *context);
 
 /* One row of the table of keys, for those who show or check it. */
 struct config_key_info {

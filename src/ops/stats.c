@@ -35,6 +35,24 @@ static struct sums sum_up(const struct stats_sources *sources)
 	return sums;
 }
 
+static uint64_t max_lag(const struct sums *sums, uint64_t head)
+{
+	return sums->lagging_subscribers == 0 || sums->lowest_position >= head
+	               ? 0
+	               : head - sums->lowest_position;
+}
+
+void stats_look(const struct stats_sources *sources, struct stats_figures *figures)
+{
+	struct sums sums = sum_up(sources);
+
+#define X(name) figures->name = sums.name;
+	COUNTER_TABLE(X)
+	GAUGE_TABLE(X)
+#undef X
+	figures->max_lag_messages = max_lag(&sums, log_head(sources->hub->log));
+}
+
 static int append(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static int append(struct buf *out, const char *format, ...)
@@ -75,15 +93,12 @@ int stats_write(const struct stats_sources *sources, struct buf *out)
 	int error = 0;
 
 	log_figures(log, &figures);
-	uint64_t lag = sums.lagging_subscribers == 0 || sums.lowest_position >= figures.head
-	                       ? 0
-	                       : figures.head - sums.lowest_position;
 	error |= append(out, "STAT version %s\n", PSAD_VERSION);
 	error |= append_number(out, "uptime_s", (clock_mono_ms() - sources->started_ms) / 1000);
 	error |= append_number(out, "workers", sources->workers);
 #define X(name) error |= append_number(out, #name, sums.name);
 	GAUGE_TABLE(X)
-	error |= append_number(out, "max_lag_messages", lag);
+	error |= append_number(out, "max_lag_messages", max_lag(&sums, figures.head));
 	COUNTER_TABLE(X)
 #undef X
 	error |= append(out, "STAT log_identity %08" PRIx32 "\n", log_identity(log));

@@ -22,6 +22,18 @@ struct stats_sources {
 	uint64_t started_ms; /* monotonic */
 };
 
+/* Some of it as numbers. */
+struct stats_figures {
+#define X(name) uint64_t name;
+	COUNTER_TABLE(X)
+	GAUGE_TABLE(X)
+#undef X
+	uint64_t max_lag_messages;
+};
+
+/* Thread: any, inside an epoch section. */
+void stats_look(const struct stats_sources *sources, struct stats_figures *figures);
+
 /* "INFO psad <version> ...". 0 or -ENOMEM. */
 int stats_write_info(const struct stats_sources *sources, struct buf *out);
 /* "STAT <name> <value>" lines, then "END". 0 or -ENOMEM. */

@@ -68,6 +68,11 @@ struct value_amount value_size_text(uint64_t bytes)
 	return scale_amount(&size_scale, bytes);
 }
 
+struct value_amount value_time_text(uint64_t ms)
+{
+	return scale_amount(&time_scale, ms);
+}
+
 /* Reads the digits at the beginning of *text and moves behind them; too many give UINT64_MAX. */
 static bool take_digits(const char **text, uint64_t *out)
 {

@@ -80,5 +80,7 @@ struct value_amount {
 	char text[32];
 };
 struct value_amount value_size_text(uint64_t bytes);
+/* 60000 as "1m", 1500 as "1500ms", 0 as "0": what value_time() reads. */
+struct value_amount value_time_text(uint64_t ms);
 
 #endif

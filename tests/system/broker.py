@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,12 +18,14 @@ PSAD = os.environ.get("PSAD", str(ROOT / "build" / "psad"))
 # Sanitizers multiply memory; so does the model that the tests were first proven with.
 MEASURES_MEMORY = FLAVOUR == ""
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "runtime error:", "LeakSanitizer")
-LISTENING = re.compile(r"psad: listening on (\S+)$")
+LISTENING = re.compile(r"psad: listening on (\S+?)(?:, handed over as .*)?$")
+HAND_OVER = Path(__file__).with_name("hand_over.py")
 
 
 def environment(**more):
     """Ours without what a service manager may have put in, and with what a test wants."""
-    unwanted = ("JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")
+    unwanted = ("JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS",
+                "LISTEN_PID", "LISTEN_FDNAMES")
     return {k: v for k, v in os.environ.items() if k not in unwanted} | more
 
 
@@ -33,17 +36,26 @@ def run_psad(*arguments, cwd=None):
 
 
 class Broker:
-    def __init__(self, directory, *options, tcp="127.0.0.1:0", config=None, nofile=None, env=None):
+    """`tcp`: None leaves listen.tcp to the configuration. `sockets`: (name, socket) pairs to be
+    handed over as a service manager does it. `launcher`: what stands before the command. `waits`:
+    for "ready", else the test does."""
+
+    def __init__(self, directory, *options, tcp="127.0.0.1:0", config=None, nofile=None, env=None,
+                 sockets=(), launcher=(), waits=True):
         assert os.path.exists(PSAD), f"{PSAD} is missing: build it first"
         arguments = ["-c", str(config)] if config else []
-        for option in (f"listen.tcp={tcp}", *options):
+        for option in ([f"listen.tcp={tcp}"] if tcp is not None else []) + list(options):
             arguments += ["-o", option]
+        if sockets:
+            launcher = (*launcher, sys.executable, str(HAND_OVER),
+                        *(f"{name}={sock.fileno()}" for name, sock in sockets), "--")
 
         def limit_descriptors():
             resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
 
-        self.process = subprocess.Popen([PSAD, *arguments], cwd=directory, env=environment(**(env or {})), stdin=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, preexec_fn=limit_descriptors if nofile else None)
+        self.process = subprocess.Popen([*launcher, PSAD, *arguments], cwd=directory, env=environment(**(env or {})), stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, preexec_fn=limit_descriptors if nofile else None,
+                                        pass_fds=[sock.fileno() for _, sock in sockets])
         self.addresses = []
         self._clients = []
         self._control = None
@@ -51,6 +63,10 @@ class Broker:
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
         self.ended = False  # an expected end was seen and checked
+        if waits:
+            self.wait_ready()
+
+    def wait_ready(self):
         try:
             self.wait_stderr("ready")
         except AssertionError:

@@ -451,8 +451,6 @@ static void values_that_do_not_go_together_are_errors(void **state)
 	         ":2: log.retain_bytes: 8M is less than 4 x log.segment_size (4M, by default)"},
 		{"[log]\nretain_bytes = 1\n[limits]\nmax_payload = 1\n", FILE_NAME
 	         ":2: log.retain_bytes: 1 is less than 4 x log.segment_size (1M, by default)"},
-		{"[listen]\ntcp =\n", FILE_NAME
-	         ":2: listen.tcp and listen.unix are both empty: there is nothing to listen on"},
 		{"[listen]\ntcp = 127.0.0.1:1, 192.168.0.1:1\n",
 	         FILE_NAME ":2: listen.tcp: 192.168.0.1:1 lets other machines in, and there is no "
 	                   "authentication: it needs listen.insecure = yes"},
@@ -524,13 +522,14 @@ static void an_error_fits_wherever_it_is_put(void **state)
 
 /* Reloading */
 
-static char changes[1024];
+static char changes[2048];
 
-static void note_change(void *context, const char *key, bool is_applied)
+static void note_change(void *context, const struct config_change *change)
 {
 	(void)context;
 	const size_t used = strlen(changes);
-	snprintf(changes + used, sizeof changes - used, "%s%s ", key, is_applied ? "" : "!");
+	snprintf(changes + used, sizeof changes - used, "%s%s:%s->%s ", change->key,
+	         change->is_applied ? "" : "!", change->before, change->now);
 }
 
 static int adopt(const char *text)
@@ -540,7 +539,9 @@ static int adopt(const char *text)
 	write_file(text, strlen(text));
 	assert_int_equal(config_load(&fresh, FILE_NAME, NULL, 0, error, sizeof error), 0);
 	close(FILE_FD);
-	const int result = config_adopt(&config, &fresh, note_change, NULL, error, sizeof error);
+	const int result = config_check_reload(&config, &fresh, error, sizeof error);
+	if (result == 0)
+		config_adopt(&config, &fresh, note_change, NULL);
 	config_free(&fresh);
 	return result;
 }
@@ -551,29 +552,61 @@ static void a_reload_takes_over_what_can_change(void **state)
 	assert_int_equal(load_text("[listen]\nunix = /a\n"), 0);
 	assert_int_equal(adopt("[listen]\nunix = /a\n"), 0);
 	assert_string_equal(changes, "");
-	assert_int_equal(adopt("[server]\nworkers = 9\nlog_level = error\ndrain_timeout = 1s\n"
-	                       "[listen]\nunix = /b\ntcp = 127.0.0.1:1\nbacklog = 1\n"
+	assert_int_equal(adopt("[server]\nworkers = 9\nlog_level = error\ndrain_timeout = 60s\n"
+	                       "[listen]\nunix = /b\ntcp = 127.0.0.1:1\nunix_mode = 600\n"
+	                       "insecure = yes\n"
 	                       "[log]\nretain_messages = 7\n"
 	                       "[limits]\nmax_payload = 2M\nkeepalive = 61s\n"),
 	                 0);
-	assert_string_equal(changes, "server.workers! server.drain_timeout server.log_level "
-	                             "listen.tcp! listen.unix! listen.backlog! "
-	                             "log.retain_messages limits.max_payload limits.keepalive ");
+	assert_string_equal(changes, "server.workers!:0->9 server.drain_timeout:5s->1m "
+	                             "server.log_level:info->error "
+	                             "listen.tcp:127.0.0.1:9853, [::1]:9853->127.0.0.1:1 "
+	                             "listen.unix:/a->/b listen.unix_mode:0660->0600 "
+	                             "listen.insecure:no->yes log.retain_messages:0->7 "
+	                             "limits.max_payload:1M->2M limits.keepalive:1m->61s ");
 	assert_int_equal(config.workers, 0);
 	assert_int_equal(config.log_level, DIAG_ERROR);
-	assert_int_equal(config.drain_timeout_ms, 1000);
-	assert_string_equal(config.listen_unix, "/a");
-	assert_int_equal(config.listen_tcp_count, 2);
+	assert_int_equal(config.drain_timeout_ms, 60000);
+	assert_string_equal(config.listen_unix, "/b");
+	assert_int_equal(config.listen_tcp_count, 1);
+	assert_false(config.listen_tcp_is_default);
 	assert_int_equal(config.retain_messages, 7);
 	assert_int_equal(config.max_payload, 2 << 20);
 	assert_int_equal(config.keepalive_ms, 61000);
 	/* What is in force now is no change any more; what needs a restart still is. */
-	assert_int_equal(adopt("[server]\nlog_level = error\ndrain_timeout = 1s\n"
-	                       "[listen]\ninsecure = yes\n"
-	                       "[log]\nretain_messages = 7\n"
+	assert_int_equal(adopt("[server]\nlog_level = error\ndrain_timeout = 1m\nworkers = 3\n"
+	                       "[listen]\ninsecure = yes\nunix_mode = 600\n"
+	                       "[log]\nretain_messages = 7\ndir = /d\nfsync = always\n"
 	                       "[limits]\nmax_payload = 2M\nkeepalive = 61s\n"),
 	                 0);
-	assert_string_equal(changes, "listen.unix! listen.insecure! ");
+	assert_string_equal(changes, "server.workers!:0->3 "
+	                             "listen.tcp:127.0.0.1:1->127.0.0.1:9853, [::1]:9853 "
+	                             "listen.unix:/b-> log.dir!:->/d log.fsync!:interval->always ");
+	assert_null(config.listen_unix);
+	assert_int_equal(config.listen_tcp_count, 2);
+	assert_true(config.listen_tcp_is_default);
+	assert_null(config.log_dir);
+}
+
+static void a_long_value_is_cut_where_it_is_shown(void **state)
+{
+	char text[4096] = "[listen]\ntcp = 127.0.0.1:1";
+	(void)state;
+	for (int i = 2; i < 40; i++)
+		snprintf(text + strlen(text), sizeof text - strlen(text), ",\n  127.0.0.1:%d", i);
+	assert_int_equal(load_text(""), 0);
+	assert_int_equal(adopt(text), 0);
+	assert_int_equal(config.listen_tcp_count, 39);
+	assert_true(strlen(changes) < 2 * CONFIG_TEXT_MAX);
+}
+
+static void both_listeners_may_be_empty_where_sockets_are_handed_over(void **state)
+{
+	(void)state;
+	assert_int_equal(load_text("[listen]\ntcp =\n"), 0);
+	assert_false(config_listens(&config));
+	assert_int_equal(adopt("[listen]\ntcp =\nunix = /a\n"), 0);
+	assert_true(config_listens(&config));
 }
 
 static void a_reload_does_not_change_the_size_of_segments(void **state)
@@ -582,11 +615,11 @@ static void a_reload_does_not_change_the_size_of_segments(void **state)
 	assert_int_equal(load_text(""), 0);
 	/* The default would be another one now, but nobody asked for that. */
 	assert_int_equal(adopt("[log]\nretain_bytes = 1G\n"), 0);
-	assert_string_equal(changes, "log.retain_bytes ");
+	assert_string_equal(changes, "log.retain_bytes:256M->1G ");
 	assert_int_equal(config.segment_size, 16 << 20);
 	assert_int_equal(config.retain_bytes, 1 << 30);
 	assert_int_equal(adopt("[log]\nretain_bytes = 1G\nsegment_size = 32M\n"), 0);
-	assert_string_equal(changes, "log.segment_size! ");
+	assert_string_equal(changes, "log.segment_size!:16M->32M ");
 	assert_int_equal(config.segment_size, 16 << 20);
 	/* Fine after a restart, but not with the segments that there are. */
 	check_error(adopt("[limits]\nmax_payload = 5M\n[log]\nretain_bytes = 1G\n"),
@@ -671,7 +704,7 @@ static void the_example_without_its_comment_signs_is_the_default(void **state)
 	assert_int_equal(load_text(text), 0);
 	assert_int_equal(config_load(&plain, NULL, NULL, 0, error, sizeof error), 0);
 	changes[0] = '\0';
-	assert_int_equal(config_adopt(&plain, &config, note_change, NULL, error, sizeof error), 0);
+	config_adopt(&plain, &config, note_change, NULL);
 	assert_string_equal(changes, "");
 	config_free(&plain);
 }
@@ -699,6 +732,8 @@ int main(void)
 		TEST(a_failure_leaves_everything_as_it_was),
 		TEST(an_error_fits_wherever_it_is_put),
 		TEST(a_reload_takes_over_what_can_change),
+		TEST(a_long_value_is_cut_where_it_is_shown),
+		TEST(both_listeners_may_be_empty_where_sockets_are_handed_over),
 		TEST(a_reload_does_not_change_the_size_of_segments),
 		TEST(the_profiles_are_good),
 		TEST(the_example_shows_every_key_with_its_default),

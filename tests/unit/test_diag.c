@@ -227,22 +227,80 @@ static const char *next_limited(struct diag_limit *limit, unsigned *said)
 	return "";
 }
 
-static void a_limited_message_comes_once_a_second_with_the_number_left_out(void **state)
+/* As if the clock had gone on. */
+static void let_pass(struct diag_limit *limit, uint64_t ms)
+{
+	limit->free_ms -= limit->free_ms < ms ? limit->free_ms : ms;
+}
+
+/* Says it until it is held back once; returns how often it was shown. */
+static unsigned use_up(struct diag_limit *limit)
+{
+	for (unsigned n = 0;; n++) {
+		diag_limited(limit, DIAG_WARNING, "connection %u refused", n);
+		if (written()[0] == '\0')
+			return n;
+	}
+}
+
+static void
+a_limited_message_comes_ten_times_then_once_a_second_with_the_number_left_out(void **state)
 {
 	struct diag_limit limit = {0};
 	struct diag_limit other = {0};
-	unsigned said = 0;
+	unsigned said = 1; /* use_up() has left one out */
 	char expected[80];
 	(void)state;
-	diag_limited(&limit, DIAG_WARNING, "connection refused");
-	assert_string_equal(written(), "psad: connection refused\n");
-	diag_limited(&limit, DIAG_WARNING, "connection refused");
-	assert_string_equal(written(), "");
+	/* A slow machine may be given one more for each second that it takes. */
+	assert_in_range(use_up(&limit), DIAG_BURST, 2 * DIAG_BURST);
 	diag_limited(&other, DIAG_WARNING, "another kind");
 	assert_string_equal(written(), "psad: another kind\n");
 	const char *text = next_limited(&limit, &said);
-	snprintf(expected, sizeof expected, "psad: connection refused (and %u more)\n", said);
-	assert_string_equal(text, expected); /* one before, said - 1 since: the last is shown */
+	snprintf(expected, sizeof expected, "psad: connection refused (and %u more)\n", said - 1);
+	assert_string_equal(text, expected);
+}
+
+static void after_a_rest_a_limited_message_may_come_ten_times_again(void **state)
+{
+	struct diag_limit limit = {0};
+	(void)state;
+	use_up(&limit);
+	let_pass(&limit, DIAG_BURST * 1000);
+	diag_limited(&limit, DIAG_WARNING, "connection refused");
+	assert_string_equal(written(), "psad: connection refused (and 1 more)\n");
+	assert_in_range(1 + use_up(&limit), DIAG_BURST, 2 * DIAG_BURST);
+}
+
+static void those_left_out_last_are_told_of_without_another_one(void **state)
+{
+	struct diag_limit limit = {0};
+	(void)state;
+	diag_tell_suppressed();
+	use_up(&limit);
+	for (int i = 0; i < 1233; i++)
+		limit.suppressed++;
+	let_pass(&limit, DIAG_BURST * 1000);
+	diag_tell_suppressed();
+	assert_string_equal(strstr(written(), "1234"),
+	                    "1234 more of this kind were not shown: connection 9 refused\n");
+	/* Once. */
+	diag_tell_suppressed();
+	assert_string_equal(written(), "");
+	/* They count as one more of the kind: there is no way round the limit. */
+	diag_limited(&limit, DIAG_WARNING, "again");
+	assert_string_equal(written(), "psad: again\n");
+}
+
+static void what_another_message_has_told_is_not_told_again(void **state)
+{
+	struct diag_limit limit = {0};
+	(void)state;
+	use_up(&limit);
+	let_pass(&limit, DIAG_BURST * 1000);
+	diag_limited(&limit, DIAG_WARNING, "connection refused");
+	assert_string_equal(written(), "psad: connection refused (and 1 more)\n");
+	diag_tell_suppressed();
+	assert_string_equal(written(), "");
 }
 
 static void a_limited_message_that_is_not_shown_is_not_counted(void **state)
@@ -312,7 +370,10 @@ int main(void)
 		TEST(bytes_of_clients_cannot_forge_lines),
 		TEST(a_long_message_is_cut_and_stays_one_line),
 		TEST(errno_is_kept_and_can_be_shown),
-		TEST(a_limited_message_comes_once_a_second_with_the_number_left_out),
+		TEST(a_limited_message_comes_ten_times_then_once_a_second_with_the_number_left_out),
+		TEST(after_a_rest_a_limited_message_may_come_ten_times_again),
+		TEST(those_left_out_last_are_told_of_without_another_one),
+		TEST(what_another_message_has_told_is_not_told_again),
 		TEST(a_limited_message_that_is_not_shown_is_not_counted),
 		TEST(the_number_left_out_is_there_when_the_message_is_cut),
 		TEST(lines_of_several_threads_never_mix),

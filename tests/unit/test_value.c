@@ -305,6 +305,21 @@ static void a_size_is_shown_in_the_largest_unit_that_divides_it(void **state)
 		assert_string_equal(value_size_text(rows[i].value).text, rows[i].text);
 }
 
+static void a_time_is_shown_in_the_largest_unit_that_divides_it(void **state)
+{
+	static const struct {
+		uint64_t value;
+		const char *text;
+	} rows[] = {
+		{0, "0"},         {1, "1ms"},        {1500, "1500ms"}, {2000, "2s"},
+		{61000, "61s"},   {60000, "1m"},     {5400000, "90m"}, {7200000, "2h"},
+		{86400000, "1d"}, {90000000, "25h"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		assert_string_equal(value_time_text(rows[i].value).text, rows[i].text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +334,7 @@ int main(void)
 		cmocka_unit_test_teardown(the_number_of_addresses_has_a_limit, free_list),
 		cmocka_unit_test_teardown(only_loopback_and_unix_sockets_are_local, free_list),
 		cmocka_unit_test(a_size_is_shown_in_the_largest_unit_that_divides_it),
+		cmocka_unit_test(a_time_is_shown_in_the_largest_unit_that_divides_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
