@@ -71,6 +71,7 @@ enum loss {
 struct gap {
 	uint64_t from, to; /* inclusive */
 	enum loss loss;
+	bool is_news; /* none of the markers that say so: it was found by its checksum */
 };
 struct gaps {
 	struct epoch_deferred reclaim;

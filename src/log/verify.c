@@ -121,12 +121,15 @@ int segment_verify(const struct segment *segment, char *map, uint32_t from, uint
 		enum loss loss = LOSS_DAMAGED;
 		if (slot == SLOT_GOOD && id == expected)
 			continue;
-		if (slot == SLOT_MARKER && id == expected)
+		bool is_marked = slot == SLOT_MARKER && id == expected;
+		if (is_marked)
 			loss = (enum loss)map_entry(map, segment->size, i)->offset;
 		else
 			cover(segment, map, i, expected);
 		if (gap_list_add(list, expected, expected, loss) != 0)
 			return -ENOMEM;
+		if (!is_marked)
+			list->gaps->at[list->gaps->count - 1].is_news = true;
 	}
 	return 0;
 }

@@ -93,6 +93,7 @@ static void say_whole(const struct warmer *warmer, const struct segment *segment
 	say_ids(warmer, segment, base, base + state_entries(state) - 1, what);
 }
 
+/* What a repair has marked was said by the repair. */
 static void say_gaps(const struct warmer *warmer, const struct segment *segment,
                      const struct gaps *gaps)
 {
@@ -100,7 +101,7 @@ static void say_gaps(const struct warmer *warmer, const struct segment *segment,
 
 	for (size_t i = 0; gaps != NULL && i < gaps->count; i++) {
 		const struct gap *gap = &gaps->at[i];
-		if (gap->loss != LOSS_DAMAGED)
+		if (gap->loss != LOSS_DAMAGED || !gap->is_news)
 			continue;
 		if (++said > SAID_MAX) {
 			say_ids(warmer, segment, gap->from, gaps->at[gaps->count - 1].to,

@@ -122,21 +122,26 @@ static bool give(struct acceptor *acceptor, const struct handoff_item *item)
 static void admit(struct acceptor *acceptor, struct handoff_item *item)
 {
 	const struct acceptor_options *options = &acceptor->options;
-	static struct diag_limit limit;
+	static struct diag_limit all_limit, peer_limit;
 
 	/* Relaxed: the acceptor alone adds to it. */
 	if (atomic64_load_relaxed(&acceptor->hub->connections) >= options->max_connections) {
 		snprintf(
 			item->refusal, sizeof item->refusal,
 			"ERR too-many connections (limits.max_connections); the connection closes\n");
-		diag_limited(&limit, DIAG_WARNING,
-		             "limits.max_connections: %llu are open, refusing more",
-		             (unsigned long long)options->max_connections);
+		diag_limited(&all_limit, DIAG_WARNING,
+		             "limits.max_connections: %llu are open, refusing %s",
+		             (unsigned long long)options->max_connections,
+		             peer_describe(item->fd).text);
 	} else if (!peers_enter(acceptor->hub->peers, &item->peer,
 	                        options->max_connections_per_ip)) {
 		snprintf(item->refusal, sizeof item->refusal,
 		         "ERR too-many connections from your address "
 		         "(limits.max_connections_per_ip); the connection closes\n");
+		diag_limited(&peer_limit, DIAG_WARNING,
+		             "limits.max_connections_per_ip: refusing %s, whose address has %llu",
+		             peer_describe(item->fd).text,
+		             (unsigned long long)options->max_connections_per_ip);
 	}
 }
 

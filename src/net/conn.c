@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/diag.h"
 #include "net/intake.h"
 #include "net/outlet.h"
 #include "net/session.h"
@@ -125,10 +126,19 @@ void conn_kill(struct conn *conn)
 	TAILQ_INSERT_TAIL(&worker->dead, conn, all);
 }
 
+void conn_note_cut(struct conn *conn)
+{
+	static struct diag_limit limit;
+
+	atomic64_count(&conn->worker->counters.cut_total, 1);
+	diag_limited(&limit, DIAG_NOTICE, "cutting %s: it does not take what it is sent",
+	             peer_describe(conn->fd).text);
+}
+
 void conn_cut(struct conn *conn)
 {
 	if (conn->state != CONN_DEAD)
-		atomic64_count(&conn->worker->counters.cut_total, 1);
+		conn_note_cut(conn);
 	conn_kill(conn);
 }
 

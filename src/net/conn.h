@@ -142,8 +142,10 @@ void conn_finish(struct conn *conn, bool says_bye, enum bye_reason bye);
 void conn_close_after_answers(struct conn *conn);
 /* Closes at once. Not within a call of the fan-out: set is_lost there. */
 void conn_kill(struct conn *conn);
-/* As conn_kill, for a peer that we had to give up: counted. */
+/* As conn_kill, for a peer that we had to give up: counted and told. */
 void conn_cut(struct conn *conn);
+/* Only counts and tells: it is to be cut. */
+void conn_note_cut(struct conn *conn);
 
 /* The timer of its kind has expired. */
 void conn_expire(struct conn *conn);

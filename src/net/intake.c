@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/diag.h"
 #include "net/session.h"
 
 enum { INPUT_FREE = 4 << 10 }; /* of unfinished commands: not counted in input_memory */
@@ -10,6 +11,7 @@ enum { INPUT_FREE = 4 << 10 }; /* of unfinished commands: not counted in input_m
 /* Reserves `n` more bytes for unfinished commands. False: the connection is refused them. */
 static bool account(struct conn *conn, size_t n)
 {
+	static struct diag_limit limit;
 	struct hub *hub = conn->worker->hub;
 	size_t size = buf_size(&conn->input) + n;
 	size_t wanted = size > INPUT_FREE ? size - INPUT_FREE : 0;
@@ -20,6 +22,8 @@ static bool account(struct conn *conn, size_t n)
 	uint64_t all = atomic64_add(&hub->input_memory, more) + more;
 	if (all > limit_get(&hub->limits.input_memory)) {
 		atomic64_add(&hub->input_memory, -(uint64_t)more);
+		diag_limited(&limit, DIAG_WARNING, "limits.input_memory is used up: closing %s",
+		             peer_describe(conn->fd).text);
 		conn_error(conn, ERROR_TOO_MANY,
 		           "limits.input_memory is used up; the connection closes");
 		conn_close_after_answers(conn);

@@ -176,7 +176,7 @@ static ssize_t write_messages(struct follower *follower, const struct iovec *iov
 		case FLUSH_COLD:
 			return 0;
 		case FLUSH_CUT:
-			atomic64_count(&conn->worker->counters.cut_total, 1);
+			conn_note_cut(conn);
 			return -ENODATA;
 		case FLUSH_LOST:
 			return -ECONNRESET;

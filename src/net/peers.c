@@ -2,9 +2,11 @@
 #define HASH_NONFATAL_OOM 1
 #include "net/peers.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,42 @@ struct peer_key peer_key_of(const struct sockaddr *address)
 		memcpy(key.bytes + 1, &in6->sin6_addr, 8);
 	}
 	return key;
+}
+
+static void describe_local(int fd, struct peer_text *out)
+{
+	struct ucred who;
+	socklen_t length = sizeof who;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 && who.pid > 0)
+		snprintf(out->text, sizeof out->text, "a Unix socket (process %d of user %u)",
+		         (int)who.pid, (unsigned)who.uid);
+	else
+		snprintf(out->text, sizeof out->text, "a Unix socket");
+}
+
+struct peer_text peer_describe(int fd)
+{
+	struct peer_text out = {"a peer that has gone"};
+	struct sockaddr_storage address;
+	socklen_t length = sizeof address;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (getpeername(fd, (struct sockaddr *)&address, &length) != 0)
+		return out;
+	if (address.ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&address;
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+		snprintf(out.text, sizeof out.text, "%s:%u", host, ntohs(in->sin_port));
+	} else if (address.ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 =
+			(const struct sockaddr_in6 *)(const void *)&address;
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+		snprintf(out.text, sizeof out.text, "[%s]:%u", host, ntohs(in6->sin6_port));
+	} else {
+		describe_local(fd, &out);
+	}
+	return out;
 }
 
 /* The peer of this key, made where it isn't there; NULL: no memory. */

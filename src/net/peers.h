@@ -25,6 +25,13 @@ void peers_free(struct peers *peers);
 
 struct peer_key peer_key_of(const struct sockaddr *address);
 
+/* Who is at the other end of a socket, for the operator: "192.0.2.7:4711", "[2001:db8::1]:4711", "a
+ * Unix socket (process 123 of user 1000)". Thread: any. */
+struct peer_text {
+	char text[80];
+};
+struct peer_text peer_describe(int fd);
+
 /* Counts one more. False, and it does not count: there are `max` already (0: no limit), or there
  * is no memory. Thread: any. */
 bool peers_enter(struct peers *peers, const struct peer_key *key, uint64_t max);

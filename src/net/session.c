@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/diag.h"
 #include "net/intake.h"
 #include "net/publish.h"
 #include "net/replay.h"
@@ -156,6 +157,8 @@ static bool is_of_publish(enum error_code code)
 
 static void refuse(struct conn *conn, const struct refusal *refusal)
 {
+	static struct diag_limit limit;
+
 	if (conn->lines == NULL && is_of_publish(refusal->code))
 		atomic64_count(&conn->worker->counters.publish_errors_total, 1);
 	if (refusal->is_http)
@@ -164,8 +167,12 @@ static void refuse(struct conn *conn, const struct refusal *refusal)
 		publish_refuse_line(conn, refusal->code, refusal->text);
 	else
 		conn_error(conn, refusal->code, refusal->text);
-	if (refusal->closes)
+	if (refusal->closes) {
+		diag_limited(&limit, DIAG_INFO, "closing %s: %s %s", peer_describe(conn->fd).text,
+		             refusal->is_http ? "an HTTP request:" : error_word(refusal->code),
+		             refusal->text);
 		conn_close_after_answers(conn);
+	}
 }
 
 static bool is_publish(const struct command *command)

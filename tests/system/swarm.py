@@ -264,6 +264,8 @@ class Subscriber:
                 session.gap(*item)
                 self.reasons.add(item.reason)
                 self.position = f"{item.last}@{log}"
+            elif session.start is None and item.startswith("BYE "):
+                raise Gone  # the broker stops, and had not read our SUB: we are where we were
             elif session.start is None:
                 assert isinstance(item, Line) and item.startswith("OK "), \
                     f"it was not let resume after {self.position}: {item}"

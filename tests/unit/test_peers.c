@@ -11,8 +11,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -168,6 +170,45 @@ static void no_more_than_the_limit_are_in_whoever_comes_at_once(void **state)
 	peers_free(crowd.peers);
 }
 
+/* A connection to a listener at this address; *client and *server are its ends. */
+static void connect_to(struct sockaddr *address, socklen_t length, int *client, int *server)
+{
+	int listener = socket(address->sa_family, SOCK_STREAM, 0);
+	assert_int_equal(bind(listener, address, length), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, address, &length), 0);
+	*client = socket(address->sa_family, SOCK_STREAM, 0);
+	assert_int_equal(connect(*client, address, length), 0);
+	*server = accept(listener, NULL, NULL);
+	assert_true(*server >= 0);
+	close(listener);
+}
+
+static void a_peer_is_described_by_what_an_operator_can_look_for(void **state)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in own;
+	socklen_t length = sizeof own;
+	char expected[80];
+	int ends[2];
+	(void)state;
+
+	connect_to((struct sockaddr *)&in, sizeof in, &ends[0], &ends[1]);
+	assert_int_equal(getsockname(ends[0], (struct sockaddr *)&own, &length), 0);
+	snprintf(expected, sizeof expected, "127.0.0.1:%u", ntohs(own.sin_port));
+	assert_string_equal(peer_describe(ends[1]).text, expected);
+	close(ends[0]);
+	close(ends[1]);
+	assert_string_equal(peer_describe(ends[1]).text, "a peer that has gone");
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	snprintf(expected, sizeof expected, "a Unix socket (process %d of user %u)", (int)getpid(),
+	         (unsigned)getuid());
+	assert_string_equal(peer_describe(ends[1]).text, expected);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -175,6 +216,7 @@ int main(void)
 		cmocka_unit_test(unix_sockets_are_not_counted),
 		cmocka_unit_test(the_limit_is_kept_and_who_leaves_makes_room),
 		cmocka_unit_test(without_a_limit_everybody_enters_and_is_counted_for_a_later_one),
+		cmocka_unit_test(a_peer_is_described_by_what_an_operator_can_look_for),
 		cmocka_unit_test(no_more_than_the_limit_are_in_whoever_comes_at_once),
 	};
 	return cmocka_run_group_tests_name("peers", tests, NULL, NULL);

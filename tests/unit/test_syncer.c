@@ -117,6 +117,64 @@ static void an_interval_is_synced_without_anybody_asking(void **state)
 	assert_int_equal(atomic64_load_acquire(&syncs), before); /* nothing new: no sync */
 }
 
+/* Whoever watches wants the threads to come round; what waits for its sync goes on waiting. */
+static void stirring_moves_the_threads_and_syncs_nothing_before_its_time(void **state)
+{
+	(void)state;
+	w.options.sync_interval_us = 3600ULL * 1000000;
+	open_log(&w);
+	wait_for_rest();
+	append_many(&w, 1);
+	WAIT_FOR(world_synced(&w) == 1); /* the first is not waited for */
+	append_many(&w, 10);
+	for (int i = 0; i < 20; i++) {
+		uint64_t keeper = beat_look(log_keeper_beat(w.log));
+		uint64_t syncer = beat_look(log_syncer_beat(w.log));
+		log_stir(w.log);
+		WAIT_FOR(beat_look(log_keeper_beat(w.log)) != keeper);
+		WAIT_FOR(beat_look(log_syncer_beat(w.log)) != syncer);
+	}
+	assert_int_equal(world_synced(&w), 1);
+}
+
+static void a_stuck_sync_is_a_syncer_that_does_not_move(void **state)
+{
+	(void)state;
+	w.options.sync_interval_us = 1000;
+	open_log(&w);
+	wait_for_rest();
+	atomic32_store_release(&is_held_up, 1);
+	append_many(&w, 10);
+	WAIT_FOR(atomic32_load_acquire(&waiting) > 0);
+	uint64_t syncer = beat_look(log_syncer_beat(w.log));
+	for (int i = 0; i < 20; i++) {
+		uint64_t keeper = beat_look(log_keeper_beat(w.log));
+		log_stir(w.log);
+		WAIT_FOR(beat_look(log_keeper_beat(w.log)) != keeper);
+	}
+	assert_int_equal(beat_look(log_syncer_beat(w.log)), syncer);
+	atomic32_store_release(&is_held_up, 0);
+	WAIT_FOR(beat_look(log_syncer_beat(w.log)) != syncer);
+}
+
+static void another_interval_is_in_force_for_what_waits_already(void **state)
+{
+	(void)state;
+	w.options.sync_interval_us = 3600ULL * 1000000;
+	open_log(&w);
+	wait_for_rest();
+	append_many(&w, 1);
+	WAIT_FOR(world_synced(&w) == 1);
+	append_many(&w, 10);
+	log_set_sync_interval(w.log, 1000);
+	WAIT_FOR(world_synced(&w) == 11);
+	log_set_sync_interval(w.log, 3600ULL * 1000000);
+	append_many(&w, 10);
+	log_stir(w.log);
+	(void)poll(NULL, 0, 20);
+	assert_int_equal(world_synced(&w), 11);
+}
+
 static void no_syncs_what_is_sealed_and_at_the_end(void **state)
 {
 	(void)state;
@@ -189,8 +247,11 @@ static void a_file_that_a_sync_has_failed_for_is_copied(void **state)
 	append_many(&w, 3);
 	WAIT_FOR(world_synced(&w) == 3);
 	ino_t before = inode_of(1);
-	atomic32_store_release(&is_failing, 1);
+	atomic32_store_release(&is_held_up, 1); /* until all four are there */
 	append_many(&w, 4);
+	WAIT_FOR(atomic32_load_acquire(&waiting) > 0);
+	atomic32_store_release(&is_failing, 1);
+	atomic32_store_release(&is_held_up, 0);
 	WAIT_FOR(log_has_failed(w.log));
 	close_log(&w);
 	/* As long as syncs fail, so does the start. */
@@ -265,6 +326,9 @@ int main(int argc, char **argv)
 		TEST(always_shows_nothing_before_it_is_synced),
 		TEST(commits_during_a_sync_share_the_next),
 		TEST(an_interval_is_synced_without_anybody_asking),
+		TEST(stirring_moves_the_threads_and_syncs_nothing_before_its_time),
+		TEST(a_stuck_sync_is_a_syncer_that_does_not_move),
+		TEST(another_interval_is_in_force_for_what_waits_already),
 		TEST(no_syncs_what_is_sealed_and_at_the_end),
 		TEST(a_sealed_segment_becomes_stored),
 		TEST(a_failed_sync_ends_appending_and_shows_nothing_more),
