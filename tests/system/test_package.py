@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What is shipped besides the daemon: units, configurations, and make install. The package itself is
-tried by tests/package/run."""
+"""What is shipped besides the daemon: units, configurations, and make install. The package itself
+is tried by tests/package/run."""
 
 import re
 import shutil
@@ -75,7 +75,7 @@ def test_the_units_and_the_drop_in_are_understood_to_the_last_word(analyze, tmp_
 @pytest.mark.parametrize("fault", [
     ("psad.service", "RemoveIPC=yes", "RemoveIpc=yes"),
     ("psad.service", "Type=notify", "Type=tell"),
-    ("psad.service", "WatchdogSec=30s", "WatchdogSec=often"),
+    ("psad.service", "WatchdogSec=60s", "WatchdogSec=often"),
     (MEMORY, "/usr/sbin/psad -c", "/usr/sbin/psadd -c"),
     ("psad.service", "@system-service", "@system-services"),
     ("psad.socket", "Backlog=4096", "BackLog=4096"),
@@ -97,8 +97,8 @@ def test_the_service_is_exposed_by_1_3_of_10_at_most(analyze, tmp_path):
     assert is_tight, said
 
 
-@pytest.mark.parametrize("line", ["CapabilityBoundingSet=", "SystemCallFilter=~@privileged @resources",
-                                  "NoNewPrivileges=yes", "PrivateDevices=yes", "User=psad"])
+@pytest.mark.parametrize("line", ["CapabilityBoundingSet=", "NoNewPrivileges=yes", "User=psad",
+                                  "SystemCallFilter=~@privileged @resources", "PrivateDevices=yes"])
 def test_a_service_that_is_exposed_by_more_is_told(analyze, tmp_path, line):
     path = units(tmp_path, planted("psad.service", line + "\n", ""))[0]
     is_tight, said = exposure(analyze, path)
@@ -222,7 +222,8 @@ def traced(broker, tmp_path, monkeypatch):
     def run(*options):
         # -D: the daemon stays our child, strace goes to the background.
         path, wrapper = tmp_path / "trace", tmp_path / "traced-psad"
-        wrapper.write_text(f'#!/bin/sh\nexec "{strace}" -D -f -q -A -s 16 -o "{path}" "{PSAD}" "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\nexec "{strace}" -D -f -q -A -s 16 -o "{path}" '
+                           f'"{PSAD}" "$@"\n')
         wrapper.chmod(0o755)
         monkeypatch.setattr(daemon, "PSAD", str(wrapper))
         file = tmp_path / "psad.conf"
@@ -282,7 +283,8 @@ def install(tmp_path):
         to = tmp_path / "to"
         environment = {k: v for k, v in daemon.environment().items() if not k.startswith("MAKE")}
         done = subprocess.run(["make", "-o", "build/psad", "install", f"DESTDIR={to}", *variables],
-                              cwd=tree, env=environment, capture_output=True, text=True, check=False)
+                              cwd=tree, env=environment, capture_output=True, text=True,
+                              check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return to
     return run
@@ -292,7 +294,8 @@ def test_make_install_puts_everything_where_it_is_looked_for(install):
     to = install("PREFIX=/opt/psad", "SYSCONFDIR=/opt/psad/etc")
     names = {str(path.relative_to(to / "opt/psad")) for path in to.rglob("*") if path.is_file()}
     assert {"sbin/psad", "etc/psad/psad.conf", "lib/systemd/system/psad.service",
-            "lib/systemd/system/psad.socket", "lib/sysusers.d/psad.conf", "lib/tmpfiles.d/psad.conf",
+            "lib/systemd/system/psad.socket", "lib/sysusers.d/psad.conf",
+            "lib/tmpfiles.d/psad.conf",
             "share/man/man8/psad.8", "share/man/man5/psad.conf.5", "share/man/man7/psad-protocol.7",
             "share/doc/psad/psad.conf.example", "share/doc/psad/examples/laptop.conf",
             "share/doc/psad/examples/psad.service.d/memory.conf",
