@@ -330,3 +330,44 @@ def test_the_manual_names_what_a_running_psad_says(broker):
     assert sorted(b.stats()) == sorted(manual.items(page, "STATISTICS", "Li "))
     verbs = [line.split()[1] for line in b.client().block("HELP") if ":" not in line.split()[1]]
     assert verbs == manual.items(page, "COMMANDS", "Cm ")
+
+
+def dialogues(page):
+    """The examples: for each, [(what the client says, what the server answers), ...]."""
+    for text in re.findall(r"\.Bd [^\n]*\n((?:[CS]: .*\n)+)\.Ed", page):
+        yield [tuple([line[3:] for line in part.splitlines()] for part in turn)
+               for turn in re.findall(r"((?:C: .*\n)+)((?:S: .*\n)*)", text)]
+
+
+def play(b, dialogue):
+    """Holds a dialogue of the manual. A MSG may come before or behind the answer."""
+    client = b.client()
+    identity = "@" + b.info()["log"]
+    for said, answers in dialogue:
+        client.send("".join(f"{line}\n" for line in said))
+        wanted = [re.sub(r"@[0-9a-f]{8}\b", identity, line) for line in answers]
+        assert sorted(client.recv_raw_line().decode() for _ in wanted) == sorted(wanted), said
+
+
+def test_the_dialogues_of_the_manual_are_what_psad_says(broker):
+    first, resumed, foreign = dialogues((PACKAGING / "man/psad-protocol.7").read_text())
+    b = broker("log.segment_size=64K", "log.retain_bytes=256K", "limits.max_payload=16K")
+    play(b, first)
+
+    # Of 3 to 60 the newest may be there still: retention drops whole segments.
+    b.control.publish_all([("other", b"x" * 12000)] * 58)
+    b.publish("news", b"again")
+    client = b.client()
+    client.send(f"SUB news weather.> AFTER 2@{b.info()['log']}\nQUIT\n")
+    got = client.recv_raw().decode().splitlines()
+    wanted = [re.sub("@.*", f"@{b.info()['log']}", line)
+              for _, answers in resumed for line in answers]
+    assert [line for line in got if "GAP" not in line] == \
+        [line for line in wanted if "GAP" not in line]
+    gap, = [line.split() for line in got if "GAP" in line]
+    assert got.index(" ".join(gap)) == wanted.index("GAP 3 60 retention")
+    assert gap[1] == "3" and gap[3] == "retention" and 3 < int(gap[2]) <= 60
+
+    other = broker()
+    other.publish("news", b"new")
+    play(other, foreign)
