@@ -17,6 +17,7 @@ enum {
 	STATUS_TICKS = 3,  /* between two lines while it runs */
 	RECOVERY_MS = 250, /* between two words of recovery */
 	FEEDS = 4,         /* looks within the watchdog's time: three may be in vain */
+	VAIN_LOOKS = 2,    /* in a row, before it is said: a busy machine has one now and then */
 };
 
 /* What we ask for each time, in which we may be silent. Draining speaks each tick; opening and
@@ -28,7 +29,9 @@ struct service {
 	struct service_options options;
 	struct event *tick_event, *watch_event;
 	unsigned ticks;
-	bool is_stopping, is_stuck;
+	bool is_stopping;
+	unsigned vain_looks;    /* in a row */
+	const char *said_stuck; /* the thread that was named for them; NULL: none */
 	struct stats_figures last;
 	uint64_t last_us;
 	char said[MANAGER_STATUS_MAX];
@@ -132,6 +135,17 @@ static void on_tick(int fd, short what, void *context)
 
 /* ---- the watchdog ---- */
 
+/* Once, and when it is another one: of several the first is named until it moves. */
+static void say_stuck(struct service *service, const char *name)
+{
+	static struct diag_limit limit;
+
+	if (service->said_stuck != name)
+		diag_limited(&limit, DIAG_WARNING,
+		             "%s has not come round for a while: the watchdog is not fed", name);
+	service->said_stuck = name;
+}
+
 static void on_watch(int fd, short what, void *context)
 {
 	struct service *service = context;
@@ -140,16 +154,14 @@ static void on_watch(int fd, short what, void *context)
 	(void)what;
 
 	if (!vigil_look(vigil)) {
-		if (!service->is_stuck)
-			diag(DIAG_WARNING,
-			     "%s has not come round for a while: the watchdog is not fed",
-			     vigil_stuck(vigil));
-		service->is_stuck = true;
+		if (++service->vain_looks >= VAIN_LOOKS)
+			say_stuck(service, vigil_stuck(vigil));
 		return;
 	}
-	if (service->is_stuck)
+	if (service->said_stuck != NULL)
 		diag(DIAG_NOTICE, "all threads come round again: the watchdog is fed");
-	service->is_stuck = false;
+	service->vain_looks = 0;
+	service->said_stuck = NULL;
 	manager_feed_watchdog();
 	service->options.stir(service->options.context);
 }

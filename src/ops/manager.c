@@ -2,6 +2,7 @@
 #include "ops/manager.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +17,25 @@
 
 #include <systemd/sd-daemon.h>
 
+/*
+ * sd_notify() opens a socket for each message. When connections have used up all descriptors, one
+ * kept for this is spent on it: a broker that is merely full must not be taken for dead.
+ */
+static int notify(const char *text)
+{
+	static int reserve = -1;
+
+	if (reserve < 0)
+		reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int result = sd_notify(0, text);
+	if ((result != -EMFILE && result != -ENFILE) || reserve < 0)
+		return result;
+	close(reserve);
+	result = sd_notify(0, text);
+	reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return result;
+}
+
 static void __attribute__((format(printf, 1, 2))) send_message(const char *format, ...)
 {
 	static bool has_said;
@@ -27,7 +47,7 @@ static void __attribute__((format(printf, 1, 2))) send_message(const char *forma
 	va_start(arguments, format);
 	vsnprintf(text, sizeof text, format, arguments);
 	va_end(arguments);
-	int result = sd_notify(0, text);
+	int result = notify(text);
 	if (result < 0 && !has_said)
 		diag(DIAG_WARNING, "NOTIFY_SOCKET=%s: %s: the service manager hears nothing of us",
 		     getenv("NOTIFY_SOCKET"), strerror(-result));

@@ -4,8 +4,8 @@
 
     hand_over.py NAME=FD... -- COMMAND...
 
-The descriptors become 3, 4, … and $LISTEN_FDS, $LISTEN_FDNAMES and $LISTEN_PID say so. A name may be
-empty."""
+The descriptors become 3, 4, … and $LISTEN_FDS, $LISTEN_FDNAMES and $LISTEN_PID say so. A name may
+be empty."""
 
 import fcntl
 import os

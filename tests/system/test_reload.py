@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""SIGHUP: what can change does, all of it or nothing, and each change is told in a line with what it
-was before."""
+"""SIGHUP: what can change does, all of it or nothing, and each change is told in a line with what
+it was before."""
 
 import os
 import signal
