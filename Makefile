@@ -180,7 +180,7 @@ lint:
 		clang-format --dry-run -Werror --ferror-limit=1 $$file || bad=1; done; fi; \
 	if has cppcheck; then cppcheck $(CPPCHECK) src || bad=1; fi; \
 	if has shellcheck; then shellcheck packaging/deps.sh packaging/build \
-		packaging/debian/postrm .ci/run || bad=1; fi; \
+		packaging/debian/p* .ci/run || bad=1; fi; \
 	tests/run --out $(OUT) lint || bad=1; exit $$bad
 
 # Options of bench/run go into BENCH_OPTIONS, for instance "--cases a,b --rounds 3".
