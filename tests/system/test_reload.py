@@ -32,7 +32,9 @@ class Reloading:
             lines = self.broker.stderr.splitlines()[seen:]
             ends = [n for n, line in enumerate(lines) if line == "psad: reload: done" or
                     line.endswith("nothing has changed")]
-            return [line.removeprefix("psad: ") for line in lines[:ends[0] + 1]] if ends else None
+            # What happens beside it is no part of it.
+            return [line.removeprefix("psad: ") for line in lines[:ends[0] + 1]
+                    if "accepting connections" not in line] if ends else None
         return wait_until(done, "the reload is over")
 
     def applied(self, text):
