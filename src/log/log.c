@@ -45,6 +45,8 @@
  *      links it again (acquire) comes after that.
  * [O25] warmer.wanted: a segment is linked (cas, release) before the warmer takes it off (cas,
  *      acquire).
+ * [O27] wake.sleeper_count: raised (release) when the new sleeper stands in its place; who rings
+ *      (acquire) goes no further.
  */
 #include "log/log.h"
 

@@ -14,7 +14,10 @@ struct wake {
 	_Alignas(CACHE_LINE) struct ck_ec64 count;
 	_Alignas(CACHE_LINE) struct ck_ec_ops ops; /* first in its line: wake_all finds us by it */
 	uint64_t rings;
-	size_t sleeper_count, max_sleepers;
+	/* [O27] wake_add: release, when the sleeper stands in its place; wake_all: acquire. The
+	 * log's threads ring before there is a worker. */
+	uint64_t sleeper_count;
+	size_t max_sleepers;
 	struct sleeper *sleepers[];
 };
 
@@ -49,7 +52,8 @@ static void wake_all(const struct ck_ec_ops *ops, const uint64_t *word)
 	struct wake *wake =
 		(struct wake *)(void *)((char *)(uintptr_t)ops - offsetof(struct wake, ops));
 	fence_full(); /* [O6] the counter before the look at parked */
-	for (size_t i = 0; i < wake->sleeper_count; i++) {
+	uint64_t count = atomic64_load_acquire(&wake->sleeper_count); /* [O27] */
+	for (size_t i = 0; i < count; i++) {
 		struct sleeper *sleeper = wake->sleepers[i];
 		if (atomic32_load_relaxed(&sleeper->parked) == 0)
 			continue;
@@ -92,8 +96,10 @@ void wake_free(struct wake *wake)
 
 void wake_add(struct wake *wake, struct sleeper *sleeper)
 {
-	assert(wake->sleeper_count < wake->max_sleepers);
-	wake->sleepers[wake->sleeper_count++] = sleeper;
+	uint64_t count = atomic64_load_relaxed(&wake->sleeper_count); /* we alone write it */
+	assert(count < wake->max_sleepers);
+	wake->sleepers[count] = sleeper;
+	atomic64_store_release(&wake->sleeper_count, count + 1); /* [O27] */
 }
 
 uint64_t wake_value(const struct wake *wake)

@@ -38,7 +38,7 @@ struct sleeper {
 /* NULL: no memory. Thread: startup. */
 struct wake *wake_new(size_t max_sleepers);
 void wake_free(struct wake *wake);
-/* The sleeper stays where it is as long as the wake. Thread: startup, before any ring. */
+/* The sleeper stays where it is as long as the wake. Thread: startup, while others may ring. */
 void wake_add(struct wake *wake, struct sleeper *sleeper);
 
 /* What to hand to wake_wait(); an acquire. Thread: any. */
