@@ -11,7 +11,7 @@
  *
  * Stands for:
  *     src/log/wake.c park 4837673e
- *     src/log/wake.c wake_all 8d2fddef
+ *     src/log/wake.c wake_all bfc859d4
  *     src/log/wake.c wake_wait d0eb965d
  *     src/log/wake.c wake_ring 780b0433
  *     src/log/wake.c wake_stir 0c401b26

@@ -6,7 +6,7 @@
  *
  * Stands for:
  *     src/log/wake.c park 4837673e
- *     src/log/wake.c wake_all 8d2fddef
+ *     src/log/wake.c wake_all bfc859d4
  *     src/log/wake.c wake_ring 780b0433
  */
 #include <assert.h>
