@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from client import DEADLINE, Gap, Line, Msg, put
-from swarm import NOISE, UNWANTED, Gone
+from swarm import ENDED, NOISE, UNWANTED, Gone
 
 CLIENT = Path(__file__).with_name("client.py")
 PATTERNS = [[">"], ["a"], ["b.*", "d.>"], ["c.>"], ["*.x", "a.>"]]
@@ -81,7 +81,7 @@ class Guest:
         items = []
 
         def on_item(item):
-            if isinstance(item, Line) and item.startswith(UNWANTED):
+            if isinstance(item, Line) and item.startswith(ENDED):
                 raise Gone
             items.append(item)
         wire.pump(data, lambda: items and is_last(items[-1]), on_item)
@@ -256,7 +256,7 @@ class Guest:
         wire.pump(b"".join(command for command, _ in some) + b"PING\n",
                   lambda: len(answers) > len(some), answers.append)
         for (command, code), answer in zip(some, answers):
-            if answer.startswith(UNWANTED):
+            if answer.startswith(ENDED):
                 raise Gone
             assert answer.startswith(f"ERR {code} "), f"{command[:40]!r} was answered {answer}"
         assert answers[-1].startswith("PONG "), answers[-1]
@@ -276,7 +276,7 @@ class Guest:
             wire.pump(f"SUB {words}\nPING\nUNSUB\n".encode() * 8, lambda: len(answers) >= 24,
                       answers.append)
             for n, answer in enumerate(answers):
-                if answer.startswith(UNWANTED):
+                if answer.startswith(ENDED):
                     raise Gone
                 # The configuration may allow fewer patterns just now.
                 assert answer.startswith(("OK ", "PONG ")), answer

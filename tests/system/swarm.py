@@ -29,6 +29,8 @@ REFUSED_PAUSE = .05  # so that a full log isn't stormed
 # A connection that isn't let in, or is closed because others hold all there is: nothing of what was
 # not answered is done.
 UNWANTED = ("ERR too-many ", "ERR shutting-down ")
+# What may come instead of an answer; the connection has ended.
+ENDED = UNWANTED + ("BYE idle ", "BYE shutting-down ")
 
 
 class Gone(Exception):
@@ -181,6 +183,8 @@ class Publisher:
         waiting = deque(link.sent(*pair) for pair in pairs)
 
         def on_item(line):
+            if line.startswith("BYE "):
+                raise Gone
             p = waiting.popleft()
             if line.startswith("OK "):
                 link.acknowledged(p, line.id)
@@ -204,7 +208,7 @@ class Publisher:
         """ACKS OFF and a PING: everything is accepted, or the refusals are told."""
         if not link.publications:
             answer = wire.answer(b"ACKS OFF\n")
-            if answer.startswith(UNWANTED):
+            if answer.startswith(ENDED):
                 raise Gone
             assert answer == "OK", answer
         pairs = self.batch(80)
@@ -227,7 +231,7 @@ class Publisher:
         topic = self.random.choice(self.topics)
         pairs = self.batch(400, text=True, topic=topic)
         answer = wire.answer(f"LINES {topic}\n".encode())
-        if answer.startswith(UNWANTED):
+        if answer.startswith(ENDED):
             raise Gone
         if answer != "OK":
             assert answer.code in REFUSALS, answer
@@ -306,8 +310,6 @@ class Subscriber:
             left -= 1
             if isinstance(item, Line) and item.startswith(UNWANTED):
                 raise Gone
-            if session.start is None and isinstance(item, Line) and item.startswith("BYE "):
-                raise Gone  # it was stopped before it had read anything of us
             log = self.position.split("@")[1] if self.position else None
             if isinstance(item, Msg):
                 session.message(*item)
