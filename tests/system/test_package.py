@@ -2,6 +2,8 @@
 """What is shipped besides the daemon: units, configurations, and make install. The package itself
 is tried by tests/package/run."""
 
+import glob
+import os
 import re
 import shutil
 import signal
@@ -209,6 +211,17 @@ def sets(analyze):
     return filter_sets(analyze("syscall-filter").stdout)
 
 
+def is_open(path):
+    """Whether a process has the file open."""
+    for descriptor in glob.iglob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.path.samefile(descriptor, path):
+                return True
+        except OSError:
+            pass  # gone meanwhile, or somebody else's
+    return False
+
+
 @pytest.fixture
 def traced(broker, tmp_path, monkeypatch):
     """Runs a life under strace; returns the trace."""
@@ -235,9 +248,11 @@ def traced(broker, tmp_path, monkeypatch):
         b = use_everything(lambda: broker(
             f"listen.unix={tmp_path}/socket", "log.segment_size=128K", "log.retain_bytes=4M",
             *options, tcp="127.0.0.1:0, [::1]:0", config=file), config, tmp_path / "socket")
-        pid = b.process.pid
-        return b, lambda: wait_until(lambda: f"{pid} +++ " in path.read_text() and path.read_text(),
-                                     "strace has written its last line")
+
+        def trace():
+            wait_until(lambda: not is_open(path), "strace has written its last line")
+            return path.read_text()
+        return b, trace
     return run
 
 

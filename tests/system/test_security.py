@@ -534,14 +534,15 @@ def test_rubbish_of_64_kib_harms_nobody(broker, seed):
 # --- what the operator is told --------------------------------------------------------------------
 
 def test_no_client_writes_into_the_diagnostics_or_floods_them(broker):
-    """A bad client is no news. No byte of a client appears, and no line comes per client."""
+    """No byte of a client appears, and of one kind of trouble ten lines and then one a second."""
     b = broker("server.workers=2", "limits.max_connections=150", "limits.put_timeout=300ms")
     b.control.ask("PING")
     evil = b"evil\x1b[2J\x9b31m\xc2\x9b\xc0\x8a\r\x00psad: forged"
+    kinds = 2  # a connection that is closed, one that is refused
     seen, begin = b.stderr_lines, time.monotonic()
     for command in (b"PUB " + evil, b"PUT " + evil + b" 1", b"SUB " + evil, b"LINES " + evil,
                     b"READ " + evil, b"TAIL " + evil, b"ACKS " + evil, evil, b"GET " + evil,
-                    b"PUT t " + evil, b"SUB a AFTER " + evil, b"SUB a SINCE " + evil):
+                    b"PUT t " + evil, b"SUB a AFTER " + evil, b"SUB a SINCE " + evil) * 4:
         for spoken in (b"", b"PING\n"):
             client = b.client()
             client.send(spoken + command + b"\npsad: forged\n")
@@ -552,11 +553,11 @@ def test_no_client_writes_into_the_diagnostics_or_floods_them(broker):
         for sock in connect_many(b, 20):
             abort(sock)
         b.wait_stats(lambda s: s["connections"] == 1, "all have left")
-    assert b.stderr_lines == seen, b.stderr
     held = connect_many(b, 400)  # 251 of them too many
     b.wait_stats(lambda s: s["rejected_total"] >= 200, "many are refused")
     lines = b.stderr_lines - seen
-    assert lines <= 2 + time.monotonic() - begin, f"{lines} lines for 251 refused connections"
+    assert lines <= kinds * (11 + 2 * (time.monotonic() - begin)), \
+        f"{lines} lines for 96 bad and 251 refused connections:\n{b.stderr}"
     assert "evil" not in b.stderr and "forged" not in b.stderr
     close_all(held)
 
