@@ -198,7 +198,7 @@ static void a_long_message_is_cut_and_stays_one_line(void **state)
 
 static void errno_is_kept_and_can_be_shown(void **state)
 {
-	struct diag_limit limit = {0};
+	static struct diag_limit limit; /* lives as long as the list that it is in */
 	(void)state;
 	errno = ENOENT;
 	diag(DIAG_ERROR, "open: %m");
@@ -246,8 +246,8 @@ static unsigned use_up(struct diag_limit *limit)
 static void
 a_limited_message_comes_ten_times_then_once_a_second_with_the_number_left_out(void **state)
 {
-	struct diag_limit limit = {0};
-	struct diag_limit other = {0};
+	static struct diag_limit limit; /* lives as long as the list that it is in */
+	static struct diag_limit other;
 	unsigned said = 1; /* use_up() has left one out */
 	char expected[80];
 	(void)state;
@@ -262,7 +262,7 @@ a_limited_message_comes_ten_times_then_once_a_second_with_the_number_left_out(vo
 
 static void after_a_rest_a_limited_message_may_come_ten_times_again(void **state)
 {
-	struct diag_limit limit = {0};
+	static struct diag_limit limit; /* lives as long as the list that it is in */
 	(void)state;
 	use_up(&limit);
 	let_pass(&limit, DIAG_BURST * 1000);
@@ -273,7 +273,7 @@ static void after_a_rest_a_limited_message_may_come_ten_times_again(void **state
 
 static void those_left_out_last_are_told_of_without_another_one(void **state)
 {
-	struct diag_limit limit = {0};
+	static struct diag_limit limit; /* lives as long as the list that it is in */
 	(void)state;
 	diag_tell_suppressed();
 	use_up(&limit);
@@ -293,7 +293,7 @@ static void those_left_out_last_are_told_of_without_another_one(void **state)
 
 static void what_another_message_has_told_is_not_told_again(void **state)
 {
-	struct diag_limit limit = {0};
+	static struct diag_limit limit; /* lives as long as the list that it is in */
 	(void)state;
 	use_up(&limit);
 	let_pass(&limit, DIAG_BURST * 1000);
@@ -305,7 +305,7 @@ static void what_another_message_has_told_is_not_told_again(void **state)
 
 static void a_limited_message_that_is_not_shown_is_not_counted(void **state)
 {
-	struct diag_limit limit = {0};
+	static struct diag_limit limit; /* lives as long as the list that it is in */
 	(void)state;
 	diag_set_level(DIAG_ERROR);
 	diag_limited(&limit, DIAG_WARNING, "a");
@@ -317,7 +317,7 @@ static void a_limited_message_that_is_not_shown_is_not_counted(void **state)
 static void the_number_left_out_is_there_when_the_message_is_cut(void **state)
 {
 	static char text[2 * DIAG_LINE_MAX];
-	struct diag_limit limit = {.suppressed = UINT64_MAX};
+	static struct diag_limit limit = {.suppressed = UINT64_MAX};
 	const char *ending = "... (and 18446744073709551615 more)\n";
 	(void)state;
 	memset(text, 'x', sizeof text - 1);
