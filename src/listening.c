@@ -61,17 +61,20 @@ static bool wants_tcp(const struct acceptor *acceptor, const struct config *conf
 	return !config->listen_tcp_is_default || !has_handed_over(acceptor);
 }
 
-/* One at the address that is not spoken for yet; those handed over come first. */
-static struct listener *find_tcp(struct acceptor *acceptor, const struct sockaddr *address,
-                                 bool is_handed_over)
+/* One at the address that is not spoken for yet; those handed over come first, for all who ask. */
+static struct listener *find_tcp(struct acceptor *acceptor, const struct sockaddr *address)
 {
-	struct listener *listener;
+	struct listener *listener, *own = NULL;
 
-	for (size_t i = 0; (listener = acceptor_listener(acceptor, i)) != NULL; i++)
-		if (listener->is_handed_over == is_handed_over &&
-		    (is_handed_over || !listener->is_wanted) && listener_is_at(listener, address))
+	for (size_t i = 0; (listener = acceptor_listener(acceptor, i)) != NULL; i++) {
+		if (!listener_is_at(listener, address))
+			continue;
+		if (listener->is_handed_over)
 			return listener;
-	return is_handed_over ? find_tcp(acceptor, address, false) : NULL;
+		if (own == NULL && !listener->is_wanted)
+			own = listener;
+	}
+	return own;
 }
 
 static struct listener *find_unix(struct acceptor *acceptor, const char *path)
@@ -125,7 +128,7 @@ static int add_opened(struct listening_change *change, struct listener *listener
 static int want_tcp(struct listening_change *change, const struct config_address *wanted)
 {
 	const struct sockaddr *address = (const struct sockaddr *)(const void *)&wanted->address;
-	struct listener *there = find_tcp(change->acceptor, address, true);
+	struct listener *there = find_tcp(change->acceptor, address);
 	struct listener listener;
 
 	if (there != NULL) {

@@ -189,7 +189,7 @@ struct service *service_new(const struct service_options *options)
 		return NULL;
 	}
 	service->options = *options;
-	service->tick_event = repeat(service, TICK_MS * 1000, on_tick);
+	service->tick_event = repeat(service, TICK_MS * UINT64_C(1000), on_tick);
 	if (watchdog_us > 0)
 		service->watch_event = repeat(service, watchdog_us / FEEDS, on_watch);
 	if (service->tick_event == NULL || (watchdog_us > 0 && service->watch_event == NULL)) {

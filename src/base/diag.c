@@ -147,7 +147,7 @@ static bool limit_take(struct diag_limit *limit)
 	const uint64_t now = clock_mono_ms();
 	if (limit->free_ms < now)
 		limit->free_ms = now;
-	if (limit->free_ms - now > (DIAG_BURST - 1) * 1000)
+	if (limit->free_ms - now > (DIAG_BURST - 1) * UINT64_C(1000))
 		return false;
 	limit->free_ms += 1000;
 	return true;
