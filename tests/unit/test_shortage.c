@@ -279,6 +279,7 @@ static void append_some(struct world *world)
 	append_many(world, MESSAGES);
 	while (world_synced(world) < MESSAGES)
 		(void)poll(NULL, 0, 1);
+	wait_for_spares(world, 5); /* which some are damaged of */
 }
 
 static void begin_new(void)

@@ -476,6 +476,15 @@ static void a_full_disk_refuses_the_first_start(void **state)
 
 /* ---- files that go away in use ---- */
 
+/* Whether nothing that is not acknowledged now will ever be. */
+static bool is_final(void)
+{
+	epoch_enter(&w.me);
+	bool is_final = log_is_final(w.log);
+	epoch_leave(&w.me);
+	return is_final;
+}
+
 static void a_removed_file_ends_appending(void **state)
 {
 	(void)state;
@@ -484,9 +493,11 @@ static void a_removed_file_ends_appending(void **state)
 	append_many(&w, 5);
 	WAIT_FOR(world_synced(&w) == 5);
 	segment_path(&w, 1, path);
+	assert_false(is_final());
 	assert_int_equal(unlink(path), 0);
 	WAIT_FOR(log_has_failed(w.log));
 	assert_int_equal(append_one(&w), LOG_FAILED);
+	assert_false(is_final()); /* what has been taken is there, and acknowledged */
 	check_map(&w, "5M");
 }
 
@@ -534,6 +545,7 @@ static void a_file_cut_short_is_damage_and_ends_appending(void **state)
 	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(append_one(&w), LOG_FAILED);
 	assert_true(log_has_failed(w.log));
+	assert_true(is_final());
 	check_map(&w, "6D"); /* the sixth was refused, though it has an id */
 	close_log(&w);
 }
