@@ -133,6 +133,20 @@ static bool has_this_topic(const char *topic, size_t size, void *context)
 	return size == strlen(context) && memcmp(topic, context, size) == 0;
 }
 
+/* Which no client can publish, but a line has to remain one. */
+static void a_topic_with_a_blank_is_one_word(void **state)
+{
+	(void)state;
+	open_log(&w);
+	append_topic("a b", "1", 1700000000000001);
+	WAIT_FOR(count_segments(&w) == 3);
+	close_log(&w);
+	name_log();
+	check_dump(DUMP_WHOLE, "1@0000abcd 2023-11-14T22:13:20.000001Z a\\x20b 1\n"
+	                       "LOG 0000abcd segments=3 messages=1 bytes=196608 first=1 head=1 "
+	                       "ended=clean damaged=0\n");
+}
+
 static void a_selection_shows_its_messages_and_all_damage(void **state)
 {
 	(void)state;
@@ -276,6 +290,11 @@ static void a_reader_that_goes_away_is_no_error(void **state)
 	assert_int_equal(log_dump(w.dir, &filter, out, w.error, sizeof w.error), DUMP_FAILED);
 	assert_non_null(strstr(w.error, "can't be written out"));
 	fclose(out);
+	/* Each line by itself: at the end nothing is left that could fail once more. */
+	out = fopen("/dev/full", "we");
+	setvbuf(out, NULL, _IONBF, 0);
+	assert_int_equal(log_dump(w.dir, &filter, out, w.error, sizeof w.error), DUMP_CUT);
+	fclose(out);
 }
 
 /* ---- beside a writer ---- */
@@ -360,6 +379,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(a_message_is_a_line),
 		TEST(an_empty_log_is_its_summary),
+		TEST(a_topic_with_a_blank_is_one_word),
 		TEST(a_selection_shows_its_messages_and_all_damage),
 		TEST(damage_is_told_by_file_byte_and_ids),
 		TEST(a_gap_is_told_before_and_after_a_start_has_seen_it),

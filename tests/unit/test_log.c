@@ -5,6 +5,7 @@
  * bound on memory, and what happens when there is no room. Mappings are counted, and refused where
  * a test wants it, through link-time wrapping.
  */
+#include "log/keeper.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -853,6 +854,36 @@ static void without_memory_no_log_is_opened(void **state)
 	wake_free(wake);
 }
 
+/* ---- without files ---- */
+
+static void a_log_in_memory_has_nothing_to_sync_and_says_so(void **state)
+{
+	(void)state;
+	const struct log_options options = {.segment_size = SMALL, .dir = ""};
+	struct wake *wake = wake_new(1);
+	struct log *log = log_open(&options, wake, error, sizeof error);
+
+	assert_non_null(log);
+	assert_string_equal(log_sync_word(log), "memory");
+	assert_null(log_syncer_beat(log));
+	log_set_sync_interval(log, 1);
+	log_stir(log);
+	assert_false(log_has_failed(log));
+	assert_false(log_is_final(log));
+	log_close(log);
+	wake_free(wake);
+}
+
+static void however_few_messages_are_to_be_kept_a_segment_holds_one(void **state)
+{
+	(void)state;
+	assert_int_equal(keeper_max_entries(0), INT32_MAX);
+	assert_int_equal(keeper_max_entries(1), 1);
+	assert_int_equal(keeper_max_entries(7), 1);
+	assert_int_equal(keeper_max_entries(80), 10);
+	assert_int_equal(keeper_max_entries(UINT64_MAX), INT32_MAX);
+}
+
 /* An argument is a pattern: only tests whose names match it are run. */
 int main(int argc, char **argv)
 {
@@ -885,6 +916,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(without_memory_appending_is_refused_until_there_is_some),
 		cmocka_unit_test(without_memory_a_bounded_log_goes_on),
 		cmocka_unit_test(without_memory_no_log_is_opened),
+		cmocka_unit_test(a_log_in_memory_has_nothing_to_sync_and_says_so),
+		cmocka_unit_test(however_few_messages_are_to_be_kept_a_segment_holds_one),
 	};
 	for (size_t i = 0; i < sizeof payload; i++)
 		payload[i] = (char)(i * 7 >> 2);

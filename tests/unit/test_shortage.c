@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* LINK: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=open,--wrap=openat,--wrap=read,--wrap=pread,--wrap=write,--wrap=pwrite,--wrap=fstat,--wrap=fstatat,--wrap=fopen,--wrap=fdopendir,--wrap=readdir,--wrap=mmap,--wrap=mprotect,--wrap=madvise,--wrap=posix_fallocate,--wrap=ftruncate,--wrap=fdatasync,--wrap=fsync,--wrap=renameat,--wrap=linkat,--wrap=unlinkat,--wrap=mkdir,--wrap=eventfd,--wrap=pthread_create,--wrap=getrandom */
+/* LINK: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=open,--wrap=openat,--wrap=read,--wrap=pread,--wrap=write,--wrap=pwrite,--wrap=fstat,--wrap=fstatat,--wrap=fopen,--wrap=fdopendir,--wrap=readdir,--wrap=mmap,--wrap=mprotect,--wrap=madvise,--wrap=posix_fallocate,--wrap=ftruncate,--wrap=fdatasync,--wrap=fsync,--wrap=renameat,--wrap=linkat,--wrap=unlinkat,--wrap=mkdir,--wrap=eventfd,--wrap=fcntl,--wrap=fstatfs,--wrap=fault_watch,--wrap=pthread_create,--wrap=getrandom */
 /*
  * Whatever a log calls may fail: each kind of call at its n-th time, n = 1, 2 and so on until a
  * whole run makes fewer, in the life of a log, in repairing one and in dumping one.
@@ -13,8 +13,10 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/statfs.h>
 
 #include "log/dump.h"
+#include "log/fault.h"
 #include "log/repair.h"
 
 /* ---- calls that fail ---- */
@@ -50,6 +52,9 @@ enum call {
 	CALL_EVENTFD,
 	CALL_THREAD,
 	CALL_GETRANDOM,
+	CALL_FCNTL,
+	CALL_FSTATFS,
+	CALL_FAULT_WATCH, /* it has a table of its own, which may be full */
 };
 
 enum { CUT = -1 }; /* in the place of an errno: it succeeds, but does half of it */
@@ -72,12 +77,14 @@ static const struct shortage {
 	{CALL_PREAD, EIO, "pread"},
 	{CALL_PREAD, CUT, "pread, cut"},
 	{CALL_WRITE, ENOSPC, "write"},
+	{CALL_WRITE, EDQUOT, "write, quota"},
 	{CALL_WRITE, CUT, "write, cut"},
 	{CALL_PWRITE, EIO, "pwrite"},
 	{CALL_PWRITE, CUT, "pwrite, cut"},
 	{CALL_FSTAT, EIO, "fstat"},
 	{CALL_FSTATAT, EIO, "fstatat"},
 	{CALL_FOPEN, EMFILE, "fopen"},
+	{CALL_FOPEN, CUT, "fopen, empty"},
 	{CALL_FDOPENDIR, ENOMEM, "fdopendir"},
 	{CALL_READDIR, EIO, "readdir"},
 	{CALL_MMAP, ENOMEM, "mmap"},
@@ -98,6 +105,10 @@ static const struct shortage {
 	{CALL_EVENTFD, EMFILE, "eventfd"},
 	{CALL_THREAD, EAGAIN, "pthread_create"},
 	{CALL_GETRANDOM, EAGAIN, "getrandom"},
+	{CALL_FCNTL, EACCES, "fcntl, locked"},
+	{CALL_FCNTL, ENOLCK, "fcntl"},
+	{CALL_FSTATFS, EIO, "fstatfs"},
+	{CALL_FAULT_WATCH, ENOMEM, "fault_watch"},
 };
 
 enum { SHORTAGES = sizeof shortages / sizeof shortages[0] };
@@ -140,6 +151,29 @@ static bool has_fired(void)
 		return fault > 0 ? -1 : __real_##name arguments;                                   \
 	}
 
+static bool has_no_links; /* as a file system without them does it */
+
+int __real_linkat(int d, const char *a, int e, const char *b, int f);
+int __wrap_linkat(int d, const char *a, int e, const char *b, int f);
+int __wrap_linkat(int d, const char *a, int e, const char *b, int f)
+{
+	if (fault_of(CALL_LINKAT) != 0)
+		return -1;
+	if (!has_no_links)
+		return __real_linkat(d, a, e, b, f);
+	errno = faccessat(e, b, F_OK, 0) == 0 ? EEXIST : EPERM;
+	return -1;
+}
+
+/* What is read in so few bytes that there is no half of it: nothing stands there. */
+FILE *__real_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode);
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+	int fault = fault_of(CALL_FOPEN);
+	return fault > 0 ? NULL : __real_fopen(fault == CUT ? "/dev/null" : path, mode);
+}
+
 WRAP(CALL_MALLOC, void *, malloc, (size_t n), (n), NULL)
 WRAP(CALL_CALLOC, void *, calloc, (size_t n, size_t m), (n, m), NULL)
 WRAP(CALL_REALLOC, void *, realloc, (void *p, size_t n), (p, n), NULL)
@@ -153,7 +187,6 @@ WRAP_CUT(CALL_WRITE, write, (int f, const void *p, size_t n), (f, p, n), n)
 WRAP_CUT(CALL_PWRITE, pwrite, (int f, const void *p, size_t n, off_t o), (f, p, n, o), n)
 WRAP(CALL_FSTAT, int, fstat, (int f, struct stat *s), (f, s), -1)
 WRAP(CALL_FSTATAT, int, fstatat, (int d, const char *p, struct stat *s, int f), (d, p, s, f), -1)
-WRAP(CALL_FOPEN, FILE *, fopen, (const char *p, const char *m), (p, m), NULL)
 WRAP(CALL_FDOPENDIR, DIR *, fdopendir, (int f), (f), NULL)
 WRAP(CALL_READDIR, struct dirent *, readdir, (DIR * d), (d), NULL)
 WRAP(CALL_MMAP, void *, mmap, (void *a, size_t n, int p, int f, int fd, off_t o),
@@ -165,14 +198,15 @@ WRAP(CALL_FTRUNCATE, int, ftruncate, (int f, off_t n), (f, n), -1)
 WRAP(CALL_FDATASYNC, int, fdatasync, (int f), (f), -1)
 WRAP(CALL_FSYNC, int, fsync, (int f), (f), -1)
 WRAP(CALL_RENAMEAT, int, renameat, (int d, const char *a, int e, const char *b), (d, a, e, b), -1)
-WRAP(CALL_LINKAT, int, linkat, (int d, const char *a, int e, const char *b, int f), (d, a, e, b, f),
-     -1)
 WRAP(CALL_UNLINKAT, int, unlinkat, (int d, const char *p, int f), (d, p, f), -1)
 WRAP(CALL_MKDIR, int, mkdir, (const char *p, mode_t m), (p, m), -1)
 WRAP(CALL_EVENTFD, int, eventfd, (unsigned n, int f), (n, f), -1)
 WRAP(CALL_THREAD, int, pthread_create,
      (pthread_t * t, const pthread_attr_t *a, void *(*r)(void *), void *c), (t, a, r, c),
      armed->error)
+WRAP(CALL_FCNTL, int, fcntl, (int f, int c, void *p), (f, c, p), -1)
+WRAP(CALL_FSTATFS, int, fstatfs, (int f, struct statfs *s), (f, s), -1)
+WRAP(CALL_FAULT_WATCH, int, fault_watch, (char *m, size_t n, uint32_t *k), (m, n, k), -ENOMEM)
 WRAP(CALL_GETRANDOM, ssize_t, getrandom, (void *p, size_t n, unsigned f), (p, n, f), -1)
 
 /* ---- logs to begin with ---- */
@@ -245,6 +279,7 @@ static void append_some(struct world *world)
 	append_many(world, MESSAGES);
 	while (world_synced(world) < MESSAGES)
 		(void)poll(NULL, 0, 1);
+	wait_for_spares(world, 5); /* which some are damaged of */
 }
 
 static void begin_new(void)
@@ -329,6 +364,7 @@ static int begin(void **state)
 {
 	(void)state;
 	armed = NULL;
+	has_no_links = false;
 	world_begin(&w, "/dev/shm");
 	return 0;
 }
@@ -434,6 +470,14 @@ static void live(void)
 		acknowledged = id;
 	}
 	(void)find_time(&w, 1);
+	/* What has been stored is read, which maps it and verifies it. */
+	struct block block;
+	epoch_enter(&w.me);
+	for (uint64_t id = log_first(w.log), head = log_head(w.log); id <= head;) {
+		enum block_verdict verdict = look(&w, id, head, false, &block);
+		id = verdict == BLOCK_HERE ? block.first + block.count : block.last + 1;
+	}
+	epoch_leave(&w.me);
 	close_log(&w);
 }
 
@@ -567,6 +611,13 @@ static void a_repair_without_log_in_which_anything_fails_is_completed_by_the_nex
 	repaired_from(begin_without_log);
 }
 
+static void a_repair_without_links_in_which_anything_fails_is_completed_by_the_next(void **state)
+{
+	(void)state;
+	has_no_links = true;
+	repaired_from(begin_without_log);
+}
+
 static void damage_of_a_closed_log_is_repaired_the_same_whatever_fails(void **state)
 {
 	(void)state;
@@ -657,6 +708,7 @@ int main(void)
 		TEST(a_log_in_memory_starts_whole_or_says_why_not),
 		TEST(a_repair_in_which_anything_fails_is_completed_by_the_next),
 		TEST(a_repair_without_log_in_which_anything_fails_is_completed_by_the_next),
+		TEST(a_repair_without_links_in_which_anything_fails_is_completed_by_the_next),
 		TEST(damage_of_a_closed_log_is_repaired_the_same_whatever_fails),
 		TEST(damage_after_a_loss_of_power_is_repaired_the_same_whatever_fails),
 		TEST(a_dump_in_which_anything_fails_says_so_and_changes_nothing),

@@ -8,6 +8,8 @@
  */
 #include "durable.h"
 
+#include <sched.h>
+
 enum { FILES = 3, MESSAGES = 6 };
 
 static struct world w;
@@ -316,6 +318,42 @@ static void two_processes_do_not_share_a_directory(void **state)
 	open_log(&w);
 }
 
+/* In another namespace of processes, where its number means nothing: it is in use all the same. */
+static void a_process_that_is_not_seen_has_its_directory_for_itself(void **state)
+{
+	(void)state;
+	int ready[2], status;
+	char byte = 0;
+
+	open_log(&w);
+	assert_int_equal(pipe(ready), 0);
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		if (unshare(CLONE_NEWPID) != 0)
+			_exit(77);
+		pid_t grandchild = fork();
+		if (grandchild == 0) {
+			MUST(!try_open(&w));
+			MUST(strstr(w.error, "the log is in use by another process") != NULL);
+			MUST(write(ready[1], "x", 1) == 1);
+			_exit(0);
+		}
+		MUST(waitpid(grandchild, &status, 0) == grandchild && status == 0);
+		_exit(0);
+	}
+	close(ready[1]);
+	ssize_t n = read(ready[0], &byte, 1);
+	close(ready[0]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		print_message("needs root, for a namespace of processes\n");
+		skip();
+	}
+	assert_int_equal(status, 0);
+	assert_int_equal(n, 1);
+}
+
 static void what_is_half_made_is_removed_and_what_is_not_ours_stays(void **state)
 {
 	(void)state;
@@ -402,6 +440,24 @@ static void a_full_disk_refuses_messages_and_is_tried_again(void **state)
 	assert_int_equal(umount(w.dir), 0);
 }
 
+/* Which is memory too: what is there after another boot was never away. */
+static void a_log_on_a_ramfs_is_one_in_memory(void **state)
+{
+	(void)state;
+	if (mount("psad-test", w.dir, "ramfs", 0, NULL) != 0) {
+		print_message("needs root, to mount a ramfs\n");
+		skip();
+	}
+	crash(&w, append_20);
+	change_boot(&w);
+	open_log(&w);
+	check_map(&w, "20M");
+	assert_int_equal(append_one(&w), LOG_APPENDED);
+	check_map(&w, "21M");
+	close_log(&w);
+	assert_int_equal(umount(w.dir), 0);
+}
+
 static void a_full_disk_refuses_the_first_start(void **state)
 {
 	(void)state;
@@ -420,6 +476,15 @@ static void a_full_disk_refuses_the_first_start(void **state)
 
 /* ---- files that go away in use ---- */
 
+/* Whether nothing that is not acknowledged now will ever be. */
+static bool is_final(void)
+{
+	epoch_enter(&w.me);
+	bool is_final = log_is_final(w.log);
+	epoch_leave(&w.me);
+	return is_final;
+}
+
 static void a_removed_file_ends_appending(void **state)
 {
 	(void)state;
@@ -428,7 +493,42 @@ static void a_removed_file_ends_appending(void **state)
 	append_many(&w, 5);
 	WAIT_FOR(world_synced(&w) == 5);
 	segment_path(&w, 1, path);
+	assert_false(is_final());
 	assert_int_equal(unlink(path), 0);
+	WAIT_FOR(log_has_failed(w.log));
+	assert_int_equal(append_one(&w), LOG_FAILED);
+	assert_false(is_final()); /* what has been taken is there, and acknowledged */
+	check_map(&w, "5M");
+}
+
+/* What we write gets into a file that nobody will find again. */
+static void a_file_that_another_one_takes_the_place_of_ends_appending(void **state)
+{
+	(void)state;
+	static char data[SMALL];
+	char path[512], other[512];
+	open_log(&w);
+	append_many(&w, 5);
+	WAIT_FOR(world_synced(&w) == 5);
+	segment_path(&w, 1, path);
+	path_of(&w, "other", other);
+	assert_int_equal(read_whole(path, data, SMALL), SMALL);
+	write_whole(other, data, SMALL);
+	assert_int_equal(rename(other, path), 0);
+	WAIT_FOR(log_has_failed(w.log));
+	assert_int_equal(append_one(&w), LOG_FAILED);
+	check_map(&w, "5M");
+}
+
+static void a_file_that_is_made_longer_ends_appending(void **state)
+{
+	(void)state;
+	char path[512];
+	open_log(&w);
+	append_many(&w, 5);
+	WAIT_FOR(world_synced(&w) == 5);
+	segment_path(&w, 1, path);
+	assert_int_equal(truncate(path, 2 * SMALL), 0);
 	WAIT_FOR(log_has_failed(w.log));
 	assert_int_equal(append_one(&w), LOG_FAILED);
 	check_map(&w, "5M");
@@ -445,6 +545,7 @@ static void a_file_cut_short_is_damage_and_ends_appending(void **state)
 	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(append_one(&w), LOG_FAILED);
 	assert_true(log_has_failed(w.log));
+	assert_true(is_final());
 	check_map(&w, "6D"); /* the sixth was refused, though it has an id */
 	close_log(&w);
 }
@@ -481,11 +582,15 @@ int main(int argc, char **argv)
 		TEST(a_directory_is_made_with_those_above),
 		TEST(a_file_is_no_directory),
 		TEST(two_processes_do_not_share_a_directory),
+		TEST(a_process_that_is_not_seen_has_its_directory_for_itself),
 		TEST(what_is_half_made_is_removed_and_what_is_not_ours_stays),
 		TEST(files_are_wholly_allocated_and_nobody_elses),
 		TEST(a_full_disk_refuses_messages_and_is_tried_again),
+		TEST(a_log_on_a_ramfs_is_one_in_memory),
 		TEST(a_full_disk_refuses_the_first_start),
 		TEST(a_removed_file_ends_appending),
+		TEST(a_file_that_another_one_takes_the_place_of_ends_appending),
+		TEST(a_file_that_is_made_longer_ends_appending),
 		TEST(a_file_cut_short_is_damage_and_ends_appending),
 		TEST(a_stored_file_cut_short_is_damage_alone),
 	};

@@ -251,6 +251,67 @@ static void gaps_are_the_same_each_time(void **state)
 		check_map(&w, "7M 1D 2992M");
 }
 
+/* A former file of that name, in place of one that this run has seen. */
+static void another_file_under_the_name_is_a_gap_of_all_its_ids(void **state)
+{
+	(void)state;
+	uint64_t from, to;
+	char expected[100];
+	struct segment_header header;
+	make_cold(FEW);
+	ids_of(2, &from, &to);
+	int fd = open_file_of(&w, 2);
+	assert_int_equal(pread(fd, &header, sizeof header, 0), sizeof header);
+	header.constant.secret ^= 1;
+	header_set_constant(&header.constant);
+	assert_int_equal(pwrite(fd, &header, sizeof header, 0), sizeof header);
+	close(fd);
+	sprintf(expected, "%" PRIu64 "M %" PRIu64 "D %" PRIu64 "M", from - 1, to - from + 1,
+	        FEW - to);
+	check_map(&w, expected);
+}
+
+static void damage_in_many_places_is_an_exact_gap_in_each(void **state)
+{
+	(void)state;
+	make_cold(FEW);
+	close_log(&w);
+	for (uint32_t i = 1; i <= 11; i += 2)
+		flip(&w, 1, slot_at(i) + 16, 0);
+	open_log(&w);
+	check_map(&w, "1M 1D 1M 1D 1M 1D 1M 1D 1M 1D 1M 1D 2988M");
+}
+
+/* While another one is mapped in its place. */
+static void flip_cold(uint32_t slot, uint64_t elsewhere)
+{
+	struct block block;
+	assert_int_equal(wait_for(elsewhere, &block), BLOCK_HERE);
+	flip(&w, 1, slot_at(slot) + 16, 0);
+}
+
+/* Damage that comes, grows, moves and goes while the file is not mapped. */
+static void gaps_are_what_was_found_the_last_time(void **state)
+{
+	(void)state;
+	uint64_t from, to;
+	w.options.mapped_max = 1;
+	make_cold(FEW);
+	ids_of(2, &from, &to);
+	check_map(&w, "3000M");
+	flip_cold(7, from);
+	check_map(&w, "7M 1D 2992M");
+	flip_cold(8, from);
+	check_map(&w, "7M 2D 2991M");
+	flip_cold(7, from);
+	check_map(&w, "8M 1D 2991M");
+	flip_cold(20, from);
+	check_map(&w, "8M 1D 11M 1D 2979M");
+	flip_cold(20, from);
+	flip_cold(8, from);
+	check_map(&w, "3000M");
+}
+
 static void a_file_that_is_gone_is_a_gap_of_all_its_ids(void **state)
 {
 	(void)state;
@@ -589,6 +650,9 @@ int main(int argc, char **argv)
 		TEST(the_ring_comes_when_it_can_be_read),
 		TEST(a_damaged_byte_is_an_exact_gap),
 		TEST(gaps_are_the_same_each_time),
+		TEST(another_file_under_the_name_is_a_gap_of_all_its_ids),
+		TEST(damage_in_many_places_is_an_exact_gap_in_each),
+		TEST(gaps_are_what_was_found_the_last_time),
 		TEST(a_file_that_is_gone_is_a_gap_of_all_its_ids),
 		TEST(a_file_that_was_cut_is_a_gap_of_all_its_ids),
 		TEST(a_file_that_is_cut_while_it_is_read_is_a_gap),
