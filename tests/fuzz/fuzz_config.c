@@ -135,16 +135,30 @@ static void check_config(const struct config *config)
 	check_addresses(config);
 }
 
+/* What an override gives to the key; NULL: it is of another one. Blanks around the key don't count. */
+static const char *override_of(const char *override, const char *key)
+{
+	static const char blanks[] = " \t\r\f\v";
+	const char *at = override + strspn(override, blanks);
+	size_t n = strlen(key);
+
+	if (strncmp(at, key, n) != 0)
+		return NULL;
+	at += n;
+	at += strspn(at, blanks);
+	return *at == '=' ? at + 1 : NULL;
+}
+
 /* The last override of a key is what counts. */
 static void check_overrides(const struct config *config, char *const *overrides, size_t count)
 {
 	for (size_t i = 0; i < NUMBERS; i++) {
 		const struct number *number = &numbers[i];
-		size_t n = strlen(number->key);
 		const char *text = NULL;
-		for (size_t j = 0; j < count; j++)
-			if (strncmp(overrides[j], number->key, n) == 0 && overrides[j][n] == '=')
-				text = overrides[j] + n + 1;
+		for (size_t j = 0; j < count; j++) {
+			const char *given = override_of(overrides[j], number->key);
+			text = given != NULL ? given : text;
+		}
 		if (text == NULL)
 			continue;
 		FUZZ_CHECKF(number_of(config, number) == plain_value(text, number->kind), "%s=%s",
