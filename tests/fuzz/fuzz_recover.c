@@ -45,7 +45,7 @@ enum {
 	IMAGES = 4,
 	IMAGES_MAX = 6,
 	EDITS_MAX = 24,
-	DEADLINE_MS = 20000,
+	PATIENCE_MS = 20000,
 
 	/* The ids of the log: 1-10 in the first file, 11-22 in the second, 40-51 in the third. */
 	FIRST_ENTRIES = 10,
@@ -667,7 +667,7 @@ static void world_close(struct world *w)
 
 static void wait_until_warm(struct world *w, const struct block *block, uint64_t warmed)
 {
-	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+	uint64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
 
 	log_want(w->log, block);
 	epoch_leave(&w->me);
@@ -757,7 +757,7 @@ static uint64_t append_one(struct world *w)
 {
 	struct message message = {
 		.topic = "new", .topic_size = 3, .payload = "x", .payload_size = 1};
-	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+	uint64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
 	enum log_verdict verdict;
 	size_t appended = 0;
 

@@ -29,7 +29,11 @@ void *__wrap_realloc(void *block, size_t n)
 	return n > most ? NULL : __real_realloc(block, n);
 }
 
-enum { MESSAGES = 7, DEADLINE_MS = 30000 };
+#ifndef DEADLINE_MS
+#define DEADLINE_MS 30000 /* for what must happen at last */
+#endif
+
+enum { MESSAGES = 7 };
 
 static char error[LOG_ERROR_MAX];
 static struct epoch_thread me;
