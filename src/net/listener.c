@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "net/listener.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -11,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "net/address.h"
 
 /* ---- where it is ---- */
 
@@ -40,22 +41,6 @@ static void name_unix(struct listener *listener)
 	else
 		snprintf(listener->text, sizeof listener->text, "unix:%.*s", (int)used,
 		         address->sun_path);
-}
-
-static void name_tcp(struct listener *listener, const struct sockaddr_storage *bound)
-{
-	char host[INET6_ADDRSTRLEN] = "?";
-
-	if (bound->ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)bound;
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-		snprintf(listener->text, sizeof listener->text, "%s:%u", host, ntohs(in->sin_port));
-	} else {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)bound;
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-		snprintf(listener->text, sizeof listener->text, "[%s]:%u", host,
-		         ntohs(in6->sin6_port));
-	}
 }
 
 bool listener_is_at(const struct listener *listener, const struct sockaddr *address)
@@ -114,7 +99,7 @@ int listener_open_tcp(struct listener *listener, const struct sockaddr *address,
 		close(fd);
 		return error;
 	}
-	name_tcp(listener, &bound);
+	address_write(&bound, listener->text, sizeof listener->text);
 	listener->fd = fd;
 	return 0;
 }
@@ -214,7 +199,7 @@ const char *listener_adopt(struct listener *listener, int fd, const char *name)
 	if (listener->is_unix)
 		name_unix(listener);
 	else
-		name_tcp(listener, &listener->address);
+		address_write(&listener->address, listener->text, sizeof listener->text);
 	snprintf(listener->name, sizeof listener->name, "%s", name);
 	return NULL;
 }

@@ -2,7 +2,6 @@
 #define HASH_NONFATAL_OOM 1
 #include "net/peers.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -11,6 +10,8 @@
 #include <string.h>
 
 #include <uthash.h>
+
+#include "net/address.h"
 
 struct peer {
 	UT_hash_handle hh;
@@ -78,22 +79,13 @@ struct peer_text peer_describe(int fd)
 	struct peer_text out = {"a peer that has gone"};
 	struct sockaddr_storage address;
 	socklen_t length = sizeof address;
-	char host[INET6_ADDRSTRLEN] = "?";
 
 	if (getpeername(fd, (struct sockaddr *)&address, &length) != 0)
 		return out;
-	if (address.ss_family == AF_INET) {
-		const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&address;
-		inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-		snprintf(out.text, sizeof out.text, "%s:%u", host, ntohs(in->sin_port));
-	} else if (address.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 =
-			(const struct sockaddr_in6 *)(const void *)&address;
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-		snprintf(out.text, sizeof out.text, "[%s]:%u", host, ntohs(in6->sin6_port));
-	} else {
+	if (address.ss_family == AF_INET || address.ss_family == AF_INET6)
+		address_write(&address, out.text, sizeof out.text);
+	else
 		describe_local(fd, &out);
-	}
 	return out;
 }
 
