@@ -56,6 +56,7 @@ struct keeper {
 	struct segment *held;  /* out of use but for somebody who holds them, by next_free */
 	uint64_t first_file;   /* durable: the number of the oldest file that is there */
 	uint64_t based_file;   /* of the segment whose base was written last and is not synced; 0 */
+	uint64_t found_file;   /* the last one of a former run: its base may not have been synced */
 	bool has_said_trouble; /* of that kind: it is said once each time it begins */
 	bool wants_memory;     /* the last attempt to get a segment failed */
 	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
@@ -374,8 +375,8 @@ static int write_base(struct keeper *keeper, const struct segment *segment)
 	epoch_enter(&keeper->epoch);
 	struct segment_header *header = (struct segment_header *)(void *)segment_map(segment);
 	/* Written again for each try: after a sync that failed its page counts as clean. */
-	if (!segment_is_stored(segment) &&
-	    (header->gap.base == 0 || keeper->based_file == number)) {
+	if (!segment_is_stored(segment) && (header->gap.base == 0 || keeper->based_file == number ||
+	                                    number <= keeper->found_file)) {
 		header_set_gap(header, atomic64_load_acquire(&segment->base), /* [O2] */
 		               segment->loss);
 		keeper->based_file = number;
@@ -578,6 +579,7 @@ static int take_chain(struct keeper *keeper, struct recovery *found)
 		keeper->chain_bytes += found->segments[i]->counted_bytes;
 	}
 	keeper->first_file = found->segments[0]->file.number;
+	keeper->found_file = keeper->first_file + found->count - 1;
 	found->count = 0;                                         /* they are ours */
 	atomic_store_pointer_release(&log->directory, directory); /* [O5] */
 	atomic_store_pointer_release(&log->tail, directory->segments[found->tail]); /* [O9] */

@@ -12,11 +12,11 @@ int __real_store_unlink(struct store *store, uint64_t number);
 int __wrap_store_unlink(struct store *store, uint64_t number);
 
 enum { REFUSALS = 2 };
-static uint32_t refusals, synced, unlinked_unsynced, unlinked;
+static uint32_t refusals, most_refusals, synced, unlinked_unsynced, unlinked;
 
 int __wrap_store_sync_segment(struct store *store, uint64_t number)
 {
-	if (atomic32_load_acquire(&refusals) < REFUSALS) {
+	if (atomic32_load_acquire(&refusals) < most_refusals) {
 		atomic32_add(&refusals, 1);
 		return -EMFILE;
 	}
@@ -38,6 +38,9 @@ static int begin(void **state)
 {
 	(void)state;
 	world_begin(&w, "/tmp");
+	w.options.retain_age_us = 50000;
+	refusals = synced = unlinked_unsynced = unlinked = 0;
+	most_refusals = REFUSALS;
 	return 0;
 }
 
@@ -53,11 +56,27 @@ static int end(void **state)
 static void a_file_stays_until_the_next_one_has_its_base_on_the_disk(void **state)
 {
 	(void)state;
-	w.options.retain_age_us = 50000;
 	open_log(&w);
 	append_many(&w, 3);
 	WAIT_FOR(atomic32_load_acquire(&unlinked) > 0);
 	assert_int_equal(atomic32_load_acquire(&refusals), REFUSALS);
+	assert_int_equal(atomic32_load_acquire(&unlinked_unsynced), 0);
+}
+
+static void write_a_base_in_vain(struct world *child)
+{
+	most_refusals = UINT32_MAX;
+	append_many(child, 3);
+	WAIT_FOR(atomic32_load_acquire(&refusals) > 0);
+}
+
+static void a_base_that_a_former_run_wrote_and_could_not_sync_is_synced(void **state)
+{
+	(void)state;
+	crash(&w, write_a_base_in_vain);
+	most_refusals = 0;
+	open_log(&w);
+	WAIT_FOR(atomic32_load_acquire(&unlinked) > 0);
 	assert_int_equal(atomic32_load_acquire(&unlinked_unsynced), 0);
 }
 
@@ -66,6 +85,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			a_file_stays_until_the_next_one_has_its_base_on_the_disk, begin, end),
+		cmocka_unit_test_setup_teardown(
+			a_base_that_a_former_run_wrote_and_could_not_sync_is_synced, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
