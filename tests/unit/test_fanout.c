@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "chance.h"
+#include "own_time.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "log/frame.h"
@@ -49,17 +50,6 @@ enum {
 			(void)poll(NULL, 0, 1);                                                    \
 		}                                                                                  \
 	} while (0)
-
-uint64_t __real_clock_mono_us(void);
-uint64_t __wrap_clock_mono_us(void);
-
-/* The test's thread has a time of its own; the keeper has the true one. */
-static _Thread_local uint64_t own_time_us;
-
-uint64_t __wrap_clock_mono_us(void)
-{
-	return own_time_us != 0 ? own_time_us : __real_clock_mono_us();
-}
 
 /* ---- the world ---- */
 

@@ -306,7 +306,7 @@ static void a_batch_goes_on_in_the_next_segment(void **state)
 static void blocks_end_where_the_index_is_a_multiple_of_their_size(void **state)
 {
 	(void)state;
-	struct fixture *f = begin(8 * LARGE, 0, 0, 0);
+	struct fixture *f = begin(32 * LARGE, 0, 0, 0);
 	struct block block;
 
 	append_many(f, 3 * BLOCK_ENTRIES + 100, 0); /* all in one segment */
@@ -345,7 +345,7 @@ static void blocks_end_where_the_index_is_a_multiple_of_their_size(void **state)
 static void looking_back_begins_where_the_block_begins(void **state)
 {
 	(void)state;
-	struct fixture *f = begin(8 * LARGE, 0, 0, 0);
+	struct fixture *f = begin(32 * LARGE, 0, 0, 0);
 	struct block block;
 
 	append_many(f, 2 * BLOCK_ENTRIES + 10, 0);
