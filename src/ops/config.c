@@ -9,8 +9,7 @@
 #include <string.h>
 
 #include "ops/keys.h"
-
-#define SEGMENT_UNIT (64 * KIB)
+#include "ops/rules.h"
 
 /* Where a value came from: 0 the default, n > 0 line n of the file, n < 0 override number -n. */
 typedef int origin;
@@ -54,10 +53,14 @@ fail(struct loading *loading, origin at, const char *format, ...)
 	return -1;
 }
 
-/* The place to look at when two values do not go together. */
-static origin origin_of(const struct loading *loading, enum key_id first, enum key_id second)
+/*
+ * The place to look at when a rule is broken: by a value that was set, or by a default that does
+ * not go with the size of segments.
+ */
+static origin origin_of(const struct loading *loading, enum key_id key)
 {
-	return loading->origins[first] != 0 ? loading->origins[first] : loading->origins[second];
+	const origin at = loading->origins[key];
+	return at != 0 ? at : loading->origins[KEY_log_segment_size];
 }
 
 /* One value */
@@ -271,101 +274,12 @@ static int load_override(struct loading *loading, origin at, const char *overrid
 	return result;
 }
 
-/* How the values go together */
-
-static uint64_t round_to_segment_unit(uint64_t bytes)
-{
-	return (bytes + SEGMENT_UNIT - 1) / SEGMENT_UNIT * SEGMENT_UNIT;
-}
-
-static uint64_t default_segment_size(const struct config *config)
-{
-	uint64_t size = config->retain_bytes == 0 ? 64 * MIB : config->retain_bytes / 16;
-	if (size < MIB)
-		size = MIB;
-	if (size > 64 * MIB)
-		size = 64 * MIB;
-	if (size < 4 * config->max_payload)
-		size = 4 * config->max_payload;
-	return round_to_segment_unit(size);
-}
-
-static int settle_segment_size(struct loading *loading)
-{
-	struct config *config = &loading->config;
-	config->segment_size_is_default = config->segment_size == 0;
-	if (config->segment_size_is_default) {
-		config->segment_size = default_segment_size(config);
-		return 0;
-	}
-	if (config->segment_size < SEGMENT_UNIT)
-		return fail(loading, loading->origins[KEY_log_segment_size],
-		            "log.segment_size: %s is less than 64K",
-		            value_size_text(config->segment_size).text);
-	config->segment_size = round_to_segment_unit(config->segment_size);
-	return 0;
-}
-
-/* Checks what depends on the size of segments; `why` explains that size. */
-static int check_sizes(struct loading *loading, uint64_t segment_size, const char *why)
-{
-	const struct config *config = &loading->config;
-	if (config->max_payload > segment_size / 4)
-		return fail(loading,
-		            origin_of(loading, KEY_limits_max_payload, KEY_log_segment_size),
-		            "limits.max_payload: %s is more than a quarter of log.segment_size "
-		            "(%s%s)",
-		            value_size_text(config->max_payload).text,
-		            value_size_text(segment_size).text, why);
-	if (config->retain_bytes != 0 && config->retain_bytes < 4 * segment_size)
-		return fail(loading, origin_of(loading, KEY_log_retain_bytes, KEY_log_segment_size),
-		            "log.retain_bytes: %s is less than 4 x log.segment_size (%s%s)",
-		            value_size_text(config->retain_bytes).text,
-		            value_size_text(segment_size).text, why);
-	return 0;
-}
-
-static int check_listeners(struct loading *loading)
-{
-	const struct config *config = &loading->config;
-	for (size_t i = 0; i < config->listen_tcp_count && !config->listen_insecure; i++) {
-		const struct config_address *at = &config->listen_tcp[i];
-		if (!value_address_is_local((const struct sockaddr *)&at->address))
-			return fail(loading, loading->origins[KEY_listen_tcp],
-			            "listen.tcp: %s lets other machines in, and there is no "
-			            "authentication: it needs listen.insecure = yes",
-			            at->text);
-	}
-	return 0;
-}
-
-/* Without a directory there is nothing to sync: whoever asks for it believes that there is. (The
- * defaults may be written down: psad.conf.example does.) */
-static int check_sync(struct loading *loading)
-{
-	const struct config *config = &loading->config;
-	char text[CONFIG_TEXT_MAX];
-
-	if (config->log_dir != NULL)
-		return 0;
-	if (config->log_fsync != LOG_SYNC_INTERVAL) {
-		key_show(&keys[KEY_log_fsync], config, text, sizeof text);
-		return fail(loading, loading->origins[KEY_log_fsync],
-		            "log.fsync: %s means nothing without log.dir: the log is in memory",
-		            text);
-	}
-	if (config->log_fsync_interval_ms != DEFAULT_SYNC_INTERVAL_MS)
-		return fail(
-			loading, loading->origins[KEY_log_fsync_interval],
-			"log.fsync_interval: means nothing without log.dir: the log is in memory");
-	return 0;
-}
-
 /* All of it */
 
 static int load(struct loading *loading, const char *file, const char *const *overrides,
                 size_t override_count)
 {
+	struct rules_breach breach;
 	loading->overrides = overrides;
 	if (set_defaults(loading) != 0)
 		return -1;
@@ -376,11 +290,9 @@ static int load(struct loading *loading, const char *file, const char *const *ov
 			return -1;
 	}
 	loading->config.listen_tcp_is_default = loading->origins[KEY_listen_tcp] == 0;
-	if (settle_segment_size(loading) != 0 || check_listeners(loading) != 0 ||
-	    check_sync(loading) != 0)
-		return -1;
-	return check_sizes(loading, loading->config.segment_size,
-	                   loading->config.segment_size_is_default ? ", by default" : "");
+	if (!rules_settle(&loading->config, &breach))
+		return fail(loading, origin_of(loading, breach.key), "%s", breach.text);
+	return 0;
 }
 
 int config_load(struct config *out, const char *file, const char *const *overrides,
@@ -413,8 +325,12 @@ bool config_listens(const struct config *config)
 int config_check_reload(const struct config *running, const struct config *fresh, char *error,
                         size_t error_size)
 {
-	struct loading loading = {.config = *fresh, .error = error, .error_size = error_size};
-	return check_sizes(&loading, running->segment_size, ", until a restart");
+	struct rules_breach breach;
+
+	if (rules_check_sizes(fresh, running->segment_size, ", until a restart", &breach))
+		return 0;
+	snprintf(error, error_size, "%s", breach.text);
+	return -1;
 }
 
 static bool is_same(const struct key *key, const struct config *running, const struct config *fresh)

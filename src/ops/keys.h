@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * keys: the table of all keys, and what is done with one of them: its field in a struct config is
- * set from a text, compared, shown, exchanged.
+ * set from a text, compared, shown, exchanged. What keys must be to one another is said by rules.
  *
  * Thread: startup, and main afterwards (a reload).
  */
@@ -31,7 +31,7 @@
 #define DIR_MAX 512 /* so that messages that name files in it fit */
 #define SEGMENT_MAX GIB
 
-#define DEFAULT_SYNC_INTERVAL_MS 200 /* the "200ms" of log.fsync_interval */
+#define DEFAULT_SYNC_INTERVAL_MS 200 /* the "200ms" of log.fsync_interval, as rules compares it */
 
 /* How a value is written, and the type of its field. */
 enum kind {
