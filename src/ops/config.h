@@ -2,7 +2,7 @@
 /*
  * config: what the operator asked for, from defaults, a file and the command line.
  *
- * The keys, their defaults, bounds and meanings are one table in config.c. A file is an ini file
+ * The keys, their defaults, bounds and meanings are one table in keys.h. A file is an ini file
  * (see psad.conf.example); overrides have the form SECTION.KEY=VALUE and win over the file, the
  * last over those before it. Nothing is half applied: a configuration is either loaded as a whole
  * or refused with a sentence that names the place and the key.

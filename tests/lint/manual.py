@@ -200,7 +200,7 @@ def check(root):
     described = items(main_page, "DESCRIPTION", "Fl ") + \
         items(main_page, "Tools for a directory", "Fl ")
     yield from compare("option", "psad.8", options(source("main.c")), described)
-    yield from compare_keys(keys_of(source("ops/config.c")), documented_keys(pages["psad.conf.5"]))
+    yield from compare_keys(keys_of(source("ops/keys.h")), documented_keys(pages["psad.conf.5"]))
     for name in sorted(environment(root)):
         if not re.search(rf"\.It Ev .*\b{name}\b", main_page):
             yield f"psad.8: the environment's {name} is missing"

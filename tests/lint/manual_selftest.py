@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROTOCOL, CONF, DAEMON = (f"packaging/man/{page}" for page in
                           ("psad-protocol.7", "psad.conf.5", "psad.8"))
-COMMAND, ANSWER, CONFIG, STATS, COUNTERS, MAIN = (
-    f"src/{name}" for name in ("wire/command.h", "wire/answer.h", "ops/config.c", "ops/stats.c",
+COMMAND, ANSWER, KEYS, STATS, COUNTERS, MAIN = (
+    f"src/{name}" for name in ("wire/command.h", "wire/answer.h", "ops/keys.h", "ops/stats.c",
                                "net/counters.h", "main.c"))
 
 # file, what stands there, what replaces it (the first time), what has to be said
@@ -38,13 +38,13 @@ PLANTS = [
     (MAIN, "EXIT_START = 2", "EXIT_START = 3", "exit status 3 is missing"),
     ("src/base/diag.c", 'getenv("JOURNAL_STREAM")', 'getenv("PSAD_STREAM")',
      "environment's PSAD_STREAM is missing"),
-    (CONFIG, "X(server, workers, ", "X(server, threads, ", "key server.threads is missing"),
+    (KEYS, "X(server, workers, ", "X(server, threads, ", "key server.threads is missing"),
     # What says something else.
-    (CONFIG, '"256M", 0, BYTES_MAX', '"128M", 0, BYTES_MAX', "the default is '128M', not '256M'"),
-    (CONFIG, 'COUNT, "0", 0, 1024', 'COUNT, "0", 0, 512', "'Number from 0 to 512; restart.'"),
-    (CONFIG, "64 * MIB, RELOAD", "32 * MIB, RELOAD", "'Size from 1 to 32M; reload.'"),
-    (CONFIG, "1, DAY, RELOAD", "1, 2 * DAY, RELOAD", "'Time from 1ms to 2d; reload.'"),
-    (CONFIG, "0, BYTES_MAX, RELOAD", "0, BYTES_MAX, RESTART", "1048576G; restart.'"),
+    (KEYS, '"256M", 0, BYTES_MAX', '"128M", 0, BYTES_MAX', "the default is '128M', not '256M'"),
+    (KEYS, 'COUNT, "0", 0, 1024', 'COUNT, "0", 0, 512', "'Number from 0 to 512; restart.'"),
+    (KEYS, "64 * MIB, RELOAD", "32 * MIB, RELOAD", "'Size from 1 to 32M; reload.'"),
+    (KEYS, "1, DAY, RELOAD", "1, 2 * DAY, RELOAD", "'Time from 1ms to 2d; reload.'"),
+    (KEYS, "0, BYTES_MAX, RELOAD", "0, BYTES_MAX, RESTART", "1048576G; restart.'"),
     (CONF, ".It Cm backlog Li = 4096", ".It Cm backlog Li = 128", "the default is '4096'"),
     (CONF, ".Li no , interval , always ;", ".Li no , always ;", "fsync: does not begin with"),
     # What the manual has and the code lacks.
