@@ -14,6 +14,8 @@ ACCESS = "\tstore_release(&x->flag, 1); /* [O1] */\n"
 MODELLED = (SPDX + "/* Model: tests/models/x.pml */\n"
             "int x_set(int x)\n{\n\treturn x; /* why */\n}\n")
 MODEL = SPDX + "/*\n * Stands for:\n *     src/log/x.c x_set 4bfaa127\n */\n/* [O1] */\n"
+TABLE_OF_FAULTS = ("# SPDX-License-Identifier: MIT\n"
+                   'FAULTS = [("x is set twice", "src/log/x.c", "return x;", "return x + x;")]\n')
 
 CLEAN = {
     "src/base/atomic.h": SPDX + "#include <ck_pr.h>\n",
@@ -26,6 +28,7 @@ CLEAN = {
     "src/main.c": SPDX + '#include "server.h"\n#include "ops/config.h"\n',
     "src/log/x.c": MODELLED,
     "tests/models/x.pml": MODEL,
+    "tests/x/planted/run": TABLE_OF_FAULTS,
 }
 
 # script, file, what is written there (added, where it begins with "+"), what has to be said
@@ -71,6 +74,11 @@ PLANTS = [
     ("suppressions", "src/tsan.supp", "race:log_append\n", "a file of suppressions"),
     ("suppressions", "Makefile", "TSAN_OPTIONS = suppressions=x\n", "Makefile:1: suppressions="),
     ("suppressions", "tests/run", "# detect_leaks=0\n", "tests/run:1: detect_leaks=0"),
+    ("planted_edits", "src/log/x.c", MODELLED.replace("return x", "return -x"),
+     "planted/run: x is set twice: stands 0 times in src/log/x.c"),
+    ("planted_edits", "src/log/x.c", MODELLED.replace("return x;", "return x; return x;"),
+     "stands 2 times in src/log/x.c"),
+    ("planted_edits", "tests/x/planted/run", "FAULTS = []\n", "there is nothing to plant"),
     ("marks", "tests/run", "no licence\n", "tests/run:1: has no 'SPDX"),
 ]
 
@@ -92,7 +100,7 @@ def run(script, plant=None, text=""):
 
 def main():
     failures = []
-    for script in ("layers", "memory_order", "marks", "models", "suppressions"):
+    for script in ("layers", "memory_order", "marks", "models", "planted_edits", "suppressions"):
         status, output = run(script)
         if status != 0:
             failures.append(f"{script}: the clean tree is refused: {output}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from client import DEADLINE, FLAVOUR, Client, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-PSAD = os.environ.get("PSAD", str(ROOT / "build" / "psad"))
+PSAD = os.path.abspath(os.environ.get("PSAD", ROOT / "build" / "psad"))
 # Sanitizers multiply memory; so does the model that the tests were first proven with.
 MEASURES_MEMORY = FLAVOUR == ""
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "runtime error:", "LeakSanitizer")
