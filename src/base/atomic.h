@@ -169,7 +169,8 @@ static inline void tsan_acquire(void *address)
 
 /*
  * On success atomicN_cas() returns true; on failure *expected is what was there. atomicN_add()
- * and atomicN_exchange() return the value from before.
+ * and atomicN_exchange() return the value from before; adding -n (it wraps) takes n away.
+ * atomic_cas_pointer() takes what is expected by value and only says whether that was there.
  */
 ATOMIC_DEFINE(64)
 ATOMIC_DEFINE(32)
@@ -182,6 +183,7 @@ static inline void atomic64_count(uint64_t *counter, uint64_t delta)
 	atomic64_store_relaxed(counter, atomic64_load_relaxed(counter) + delta);
 }
 
+/* Bytes: what one thread writes often and others read lies in lines of its own. */
 enum { CACHE_LINE = 64 };
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * beat: a thread's sign of life. The thread raises it each time that it comes round, whoever watches
- * looks whether it has been raised: what a thread is doing when it is stuck does not matter.
+ * beat: a thread's sign of life. The thread raises it each time that it comes round; whoever
+ * watches looks whether it has been raised (ops/vigil.h). What a thread is doing when it is stuck
+ * does not matter.
  *
  * One store in a line that nobody writes but the thread itself: it costs nothing that can be seen.
  */
@@ -30,7 +31,7 @@ static inline void beat_end(struct beat *beat)
 	atomic64_store_relaxed(&beat->count, BEAT_ENDED);
 }
 
-/* BEAT_ENDED, or what differs from the last look when the thread has come round. Thread: any. */
+/* BEAT_ENDED; or a count that is another one whenever the thread has come round. Thread: any. */
 static inline uint64_t beat_look(const struct beat *beat)
 {
 	return atomic64_load_relaxed(&beat->count);

@@ -39,7 +39,7 @@ static inline unsigned decimal_digits(uint64_t number)
 	return guess + (number >= powers[guess] ? 1U : 0U);
 }
 
-/* Writes the digits of `number` at `at`, no NUL; returns how many. */
+/* Writes the digits of `number` at `at`, no NUL; returns how many, at most 20. */
 static inline unsigned decimal_write(char *at, uint64_t number)
 {
 	static const char pairs[] = "00010203040506070809101112131415161718192021222324"

@@ -45,8 +45,9 @@ void diag_set_level(enum diag_level least);
 void diag(enum diag_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * One kind of message that outside events can cause in any number: at most DIAG_BURST of it at once,
- * and one a second in the long run. Static storage, all zero, is a ready one; the fields are diag's.
+ * One kind of message that outside events can cause in any number: at most DIAG_BURST of it at
+ * once, and one a second in the long run. It must be static, and all zero is a ready one; the
+ * fields are diag's.
  */
 enum { DIAG_BURST = 10 };
 

@@ -8,10 +8,13 @@
 
 #include <stddef.h>
 
-enum { ESCAPE_MAX = 8 };
+enum { ESCAPE_MAX = 8 }; /* bytes that are enough for what stands for one character */
 
-/* Writes what stands for the character at `at`, of which n > 0 bytes are there, into `piece`, no
- * NUL; returns how many bytes that are. *taken bytes of it are dealt with. */
+/*
+ * Deals with the character at the beginning of the n > 0 bytes at `at`: *taken is how many of them
+ * it has. What stands for it is written into `piece`, without a NUL; returns how many bytes that
+ * are.
+ */
 size_t escape_one(const unsigned char *at, size_t n, char piece[ESCAPE_MAX], size_t *taken);
 
 #endif

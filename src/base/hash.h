@@ -13,6 +13,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+/* The hash of the n bytes at `at` under this key. */
 static inline uint64_t hash64(const void *at, size_t n, uint64_t key)
 {
 	return XXH3_64bits_withSeed(at, n, key);

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* 0 or a negative errno. Thread: any. */
+/* Starts run(context); the caller joins it. 0 or a negative errno. Thread: any. */
 static inline int thread_start(pthread_t *thread, void *(*run)(void *), void *context)
 {
 	sigset_t blocked, before;

@@ -2,7 +2,8 @@
 /*
  * answer: the words that the server says: error codes, reasons, positions.
  *
- * One table for each, so that a word, its meaning and its text are one line. Thread: any.
+ * One table for each, so that a name in the code and its word on the wire are one line. What they
+ * mean is SPEC's, "What the server sends". Thread: any.
  */
 #ifndef PSAD_WIRE_ANSWER_H
 #define PSAD_WIRE_ANSWER_H
@@ -55,12 +56,12 @@ enum bye_reason {
 #undef X
 };
 
-/* The protocol's words. */
+/* The protocol's words; static. */
 const char *error_word(enum error_code code);
 const char *gap_word(enum gap_reason reason);
 const char *bye_word(enum bye_reason reason);
 
-/* "<id>@<log>" and a NUL: 20 digits, '@', 8 hex digits. */
+/* "<id>@<log>", `log` being the log's identity, and a NUL: up to 20 digits, '@', 8 hex digits. */
 enum { POSITION_MAX = 20 + 1 + 8 + 1 };
 struct position_text {
 	char at[POSITION_MAX];

@@ -37,7 +37,8 @@ enum verb {
 #define X(verb, help) VERB_##verb,
 	VERB_TABLE(X)
 #undef X
-		VERB_LINE, /* one line of LINES: only in parser_enter_lines() mode; `payload` is the line */
+	/* One line of LINES, only behind parser_enter_lines(); `payload` is the line. */
+	VERB_LINE,
 };
 
 /* The protocol's spelling of a verb, upper case ("PUB"); "LINE" for VERB_LINE. */
@@ -77,7 +78,7 @@ struct command {
 struct slice command_next_pattern(struct slice *words);
 
 struct parser_limits {
-	size_t max_payload; /* bytes */
+	size_t max_payload; /* bytes, at most SIZE_MAX / 4; may be another one at each call */
 };
 
 enum parser_state {
@@ -129,8 +130,8 @@ void parser_enter_lines(struct parser *parser);
 /*
  * Looks at the n > 0 bytes at `bytes`, of which the first has not been taken before. On PARTIAL
  * nothing is taken, and the next call must begin with the same bytes. *need is set on PARTIAL
- * only. What each refusal does with the bytes behind it follows SPEC, "Errors never turn data
- * into commands".
+ * only, *refusal on REFUSED only. What each refusal does with the bytes behind it follows SPEC,
+ * "Errors never turn data into commands".
  *
  * Bytes that were not taken when the client closes its side are the beginning of a command that
  * will not be executed ("truncated"); there are none while something refused is dropped.

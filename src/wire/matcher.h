@@ -32,7 +32,7 @@ int matcher_add(struct matcher *matcher, struct slice pattern, void *value);
 /* The value filed under exactly this pattern text, or NULL. */
 void *matcher_get(const struct matcher *matcher, struct slice pattern);
 
-/* Takes a pattern out and returns its value; NULL when it isn't there. Frees emptied nodes. */
+/* Takes a pattern out and returns its value; NULL when it isn't there. */
 void *matcher_remove(struct matcher *matcher, struct slice pattern);
 
 /* True when a wildcard pattern is filed, so that questions look at topic bytes. */

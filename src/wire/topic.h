@@ -35,7 +35,7 @@ const char *topic_check(struct slice topic);
  */
 uint32_t topic_hash(uint64_t key, struct slice topic);
 
-/* What can be wrong with the bytes of a topic or a pattern: for pattern.c, which asks more. */
+/* Bits: what can be wrong with the bytes of a topic or pattern. For pattern.c, which asks more. */
 enum topic_fault {
 	TOPIC_FAULT_LENGTH = 1, /* none, or more than TOPIC_MAX; nothing else was looked at */
 	TOPIC_FAULT_EMPTY_TOKEN = 2,
