@@ -31,8 +31,8 @@ struct assessment {
 };
 
 /*
- * Fills in the pieces' verdicts and the assessment. -1: nothing is left to make a log of, and
- * `error` says so. Thread: startup.
+ * Fills in the pieces' verdicts and the assessment. 0; -1: nothing is left to make a log of, or
+ * there is no memory, and `error` says so. Thread: startup.
  */
 int assess(struct survey *survey, struct assessment *assessment, char *error, size_t error_size);
 

@@ -54,8 +54,8 @@ struct log {
 
 	/* Raised with each segment that is warmed, relaxed: the clock of segment.used_tick. */
 	_Alignas(CACHE_LINE) uint32_t tick;
-	/* [O23] dismiss: add, which releases, when a segment that was asked for is warm, or known to be
-	 * damaged, or gone; log_warmed: acquire, before the log is looked at. */
+	/* [O23] dismiss: add, which releases, when a segment that was asked for is warm, or known
+	 * to be damaged, or gone; log_warmed: acquire, before the log is looked at. */
 	uint64_t warmed;
 };
 
@@ -65,7 +65,7 @@ struct log {
  */
 struct segment *log_roll(struct log *log, struct segment *sealed);
 
-/* Appending is over. Thread: any. */
+/* Appending is over: see log_has_failed(). Thread: any. */
 void log_fail(struct log *log);
 
 #endif

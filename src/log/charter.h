@@ -36,11 +36,14 @@ struct store_log {
 
 /* Returns how many bytes were written to `text`, which has room for CHARTER_MAX. */
 size_t charter_print(const struct store_log *log, char *text);
-/* What the text says. It must be, to the byte, what charter_print() would have written. 0 or -1. */
+/* What the text, ended by NUL, says. It must be, to the byte, what charter_print() would have
+ * written. 0 or -1. */
 int charter_parse(const char *text, struct store_log *log);
-/* Whether a text that was not taken may be right for another psad or machine: not to be replaced. */
+/* Whether a text that was not taken may be right for another version of psad or another kind of
+ * machine: it is not to be replaced then. */
 bool charter_is_foreign(const char *text);
-/* Why a text was not taken: `fault` (CHARTER_FAULT_MAX bytes), which reads well behind "log: ". */
+/* Why a text was not taken: written into `fault`, which has CHARTER_FAULT_MAX bytes, and returned.
+ * It reads well behind "log: ". */
 const char *charter_fault(const char *text, char *fault);
 
 #endif

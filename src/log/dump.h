@@ -22,18 +22,22 @@
 
 /* Which messages to show. */
 struct dump_filter {
-	bool (*selects)(const char *topic, size_t size, void *context); /* NULL: all of them */
+	/* Asked with the topic and its bytes, no NUL behind them. NULL: all messages are shown. */
+	bool (*selects)(const char *topic, size_t size, void *context);
 	void *context;
 };
 
 enum dump_verdict {
 	DUMP_WHOLE,
-	DUMP_DAMAGED,
-	DUMP_CUT,    /* the reader has gone: nobody is left to be told */
-	DUMP_FAILED, /* `error` is a sentence */
+	DUMP_DAMAGED, /* there is something that a repair would change */
+	DUMP_CUT,     /* the reader has gone: nobody is left to be told */
+	DUMP_FAILED,  /* `error` is a sentence */
 };
 
-/* Writes the lines to `out`. Thread: startup, of a process that has no log open. */
+/*
+ * Writes the lines to `out`. `error` is set with DUMP_FAILED alone. Thread: startup, of a process
+ * that has no log open.
+ */
 enum dump_verdict log_dump(const char *dir, const struct dump_filter *filter, FILE *out,
                            char *error, size_t error_size);
 

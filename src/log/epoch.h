@@ -43,12 +43,12 @@ struct epoch_deferred {
 	struct epoch *epoch;
 };
 
-/* Thread: startup. */
+/* Makes the epoch ready for its threads. Thread: startup. */
 void epoch_init(struct epoch *epoch);
-/* Thread: startup, or the thread that will use it. */
+/* Makes `thread` a part of the epoch. Thread: startup, or the one that will use it. */
 void epoch_register(struct epoch *epoch, struct epoch_thread *thread);
 
-/* Thread: the record's owner. */
+/* Begins and ends a section. Thread: the record's owner. */
 void epoch_enter(struct epoch_thread *thread);
 void epoch_leave(struct epoch_thread *thread);
 static inline bool epoch_is_inside(const struct epoch_thread *thread)

@@ -16,11 +16,11 @@
 enum { FAULT_MAPPINGS_MAX = 4096 };
 
 /*
- * Watches a mapping; *mark becomes 1 when it has lost bytes. -ENOMEM: too many mappings.
- * Thread: any.
+ * Watches a mapping of `size` bytes, whole pages; *mark, which is to last as long, becomes 1 when
+ * it has lost bytes. 0; -ENOMEM: FAULT_MAPPINGS_MAX are watched already. Thread: any.
  */
 int fault_watch(char *map, size_t size, uint32_t *mark);
-/* No longer: to be called before the mapping goes. Thread: any. */
+/* Watches it no longer: to be called before the mapping goes. Thread: any. */
 void fault_forget(const char *map);
 
 #endif

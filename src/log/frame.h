@@ -15,7 +15,7 @@
 
 #include "base/decimal.h"
 
-/* "MSG " + id + ' ' */
+/* Where the topic begins in a frame: "MSG " + id + ' ' */
 static inline uint32_t frame_topic_offset(uint64_t id)
 {
 	return 4U + decimal_digits(id) + 1U;
@@ -27,6 +27,7 @@ static inline uint32_t frame_payload_offset(uint64_t id, uint32_t topic_size, ui
 	return frame_topic_offset(id) + topic_size + 1U + decimal_digits(payload_size) + 1U;
 }
 
+/* Of the whole frame. */
 static inline uint32_t frame_size(uint64_t id, uint32_t topic_size, uint32_t payload_size)
 {
 	return frame_payload_offset(id, topic_size, payload_size) + payload_size + 1U;

@@ -58,7 +58,7 @@ struct header_seal {
 };
 
 struct header_synced {
-	uint64_t id; /* all ids of this segment up to here were on disk; base - 1 or 0: none */
+	uint64_t id; /* all ids of this segment up to here were on disk; below its base: none */
 	uint64_t check;
 };
 
@@ -71,22 +71,24 @@ struct segment_header {
 };
 _Static_assert(sizeof(struct segment_header) == FILTER_OFFSET, "the filter is the upper half");
 
-/* The most entries that a segment of this size can hold, whatever they are. */
+/* The most entries that a segment of `size` bytes which may have `max_entries` can come to hold. */
 uint32_t header_capacity(size_t size, uint32_t max_entries);
 
 extern const char header_magic[8];
 
-/* Fills in what is the same in all, and the check. */
+/* Fills in what is the same in all files (magic, byte order, version), and the check: the other
+ * fields are set already. */
 void header_set_constant(struct header_constant *part);
 
-/* Whether the parts are whole; `key`: the log's. */
+/* Whether the parts are as they were written; `key`: the log's. */
 bool header_constant_is_good(const struct header_constant *part);
 bool header_gap_is_good(const struct header_gap *part, uint64_t key);
 bool header_seal_is_good(const struct header_seal *part, uint64_t key);
-/* The newest id that one of the two places vouches for; false: neither is whole. */
+/* *id: the newest that one of the two places vouches for. False: neither is whole. */
 bool header_synced(const struct segment_header *header, uint64_t *id);
 
-/* These write into a file through its mapping; they sync nothing. */
+/* These write into a header, of a file mostly through its mapping, whose constant part is set; they
+ * sync nothing. */
 void header_set_gap(struct segment_header *header, uint64_t base, enum loss loss);
 void header_set_synced(struct segment_header *header, uint64_t id);
 /* Filter and seal, from the segment's summary and state. */

@@ -28,9 +28,9 @@ struct log_options;
 struct recovery;
 
 /*
- * Builds the log's first directory (a tail with base 1; or what was recovered, whose segments it
- * takes over), sets log->keeper, which its own thread reads, and starts that. 0; -1: no memory or no
- * thread. Thread: startup.
+ * Builds the log's first directory (a tail with base 1 where `found` is NULL; else what was
+ * recovered, whose segments it takes over), sets log->keeper, which its own thread reads, and
+ * starts that. 0; -1: no memory or no thread. Thread: startup.
  */
 int keeper_start(struct log *log, const struct log_options *options, struct recovery *found);
 /* Stops the thread. Thread: the last one. */
@@ -48,6 +48,8 @@ void keeper_kick(struct keeper *keeper);
 /* Raised with each pass: one a second or more, and one for each kick. Thread: any. */
 const struct beat *keeper_beat(const struct keeper *keeper);
 
+/* Takes over the limits of retention, in force from its next pass, which is at once; other options
+ * are not looked at. Thread: one (main). */
 void keeper_set_retention(struct keeper *keeper, const struct log_options *options);
 
 #endif

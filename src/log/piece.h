@@ -48,14 +48,14 @@ struct piece {
 	uint64_t file_size;
 	bool has_file;
 	unsigned faults;
-	bool is_bound_sure; /* no id in here or before is above the id bound */
+	bool is_bound_sure; /* header.constant.id_bound can be relied on */
 
 	bool is_sealed;   /* by a good seal */
 	uint64_t synced;  /* 0: nothing is known to be */
 	uint64_t base;    /* as seal, entries or gap part have it; 0: none says it */
 	uint32_t entries; /* up to the last good one, or what the seal says */
 	uint32_t reach;   /* up to the last good or mendable one */
-	uint32_t crowd;   /* up to where slots behind `reach`, without a break, are not empty */
+	uint32_t crowd;   /* up to the first slot behind `reach` that is empty or uncommitted */
 	uint32_t room;    /* how many slots there can be */
 	uint64_t last_us; /* the time of the last good one; 0: none */
 	struct run *runs; /* of slots below `room` (of sealed ones, `entries`), in order */
@@ -84,9 +84,10 @@ struct piece {
 	} verdict;
 };
 
-/* Only the first page and the size; -ENOENT: there is no file. */
+/* Reads the first page and the size of the file with piece->number; -ENOENT: there is none. */
 int piece_peek(const struct store *store, struct piece *piece);
-/* After that: whether it was written whole, by another psad or machine. */
+/* Behind piece_peek(): whether it may be whole, but is of another version of psad or another kind
+ * of machine. */
 bool piece_is_foreign(const struct piece *piece);
 
 /*
@@ -104,9 +105,11 @@ int piece_read_slots(const struct store *store, struct piece *piece);
 int piece_map(const struct store *store, struct piece *piece, char **map);
 void piece_unmap(struct piece *piece, char *map);
 
-/* From here on it is as if nothing of the file could be used. Releases all that it has. */
+/* From here on it is as if nothing of the file could be used, `why` (static) says why. Releases all
+ * that it has. */
 void piece_drop(struct piece *piece, const char *why);
-/* The run that slot i is in; NULL: it is good, or behind the last one looked at. */
+/* Of those that piece_read_slots() found, the run that slot i is in; NULL: the slot is good, or
+ * behind the last one looked at. */
 const struct run *piece_run(const struct piece *piece, uint32_t i);
 
 #endif

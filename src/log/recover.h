@@ -23,7 +23,7 @@
 #include "log/log.h"
 #include "log/store.h"
 
-/* How the run before ended. */
+/* How the run before ended: as in the table above. */
 enum ending { ENDED_CLEAN, ENDED_PROCESS, ENDED_MACHINE };
 
 /* What a log can be built from. */
@@ -39,7 +39,8 @@ struct recovery {
 
 /*
  * Reads the directory, makes what is missing, writes down what was found and that a run has begun.
- * Stored segments are left without a mapping. `max_entries`: of new files. 0 or -1 (`error`).
+ * Stored segments are left without a mapping. `max_entries`: of new files. 0, and *recovery is the
+ * caller's to free; or -1 (`error`), and it is empty.
  * Thread: startup.
  */
 int recover(struct store *store, const struct log_options *options, uint32_t max_entries,

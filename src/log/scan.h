@@ -29,8 +29,8 @@ struct scan {
 };
 
 /*
- * `scan` is all zero; holes.gaps is the caller's to free, whatever is returned. Behind `max_hole` empty
- * slots in a row nothing is looked for. 0 or -ENOMEM.
+ * `scan` is all zero; holes.gaps is the caller's to free, whatever is returned. Behind `max_hole`
+ * empty slots in a row nothing is looked for. 0 or -ENOMEM.
  */
 int scan_segment(const struct segment *segment, char *map, uint32_t max_hole, struct scan *scan);
 

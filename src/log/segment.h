@@ -176,7 +176,8 @@ struct message {
 
 /* A segment of `size` bytes of fresh memory, not linked anywhere. NULL: no memory. */
 struct segment *segment_new(size_t size);
-/* Releases all that it has, a file's mapping and descriptor included. Thread: the keeper. */
+/* Releases all that it has, a file's mapping and descriptor included. Thread: the keeper, or
+ * startup where nobody else can see it. */
 void segment_free(struct segment *segment);
 /* Of commit words: random, and with no id the word that fresh memory holds. Thread: any. */
 uint64_t segment_draw_secret(void);
@@ -210,7 +211,7 @@ void segment_commit(struct segment *segment, struct message *messages, const str
 
 /*
  * Computes filter and times of a segment that is mapped, sealed and wholly committed, with at least
- * one entry. Thread: the keeper, once in the segment's life.
+ * one entry. Thread: the keeper, once in the segment's life; or a repair.
  */
 void segment_sum_up(struct segment *segment, uint32_t entries);
 /* False: no entry of the segment has that topic hash. Thread: any, inside an epoch section. */
@@ -231,7 +232,8 @@ static inline const struct gaps *segment_gaps(const struct segment *segment)
 	return atomic_load_pointer_acquire(&segment->gaps); /* [O15] */
 }
 
-/* Makes a verified mapping and its gaps what readers find. Thread: the keeper or the warmer. */
+/* Makes a verified mapping and its gaps what readers find; NULL: cold. Thread: startup, before
+ * others see the segment; the keeper, for new ones; the warmer, for stored ones. */
 static inline void segment_publish(struct segment *segment, char *map, const struct gaps *gaps)
 {
 	atomic_store_pointer_release(&segment->gaps, gaps); /* [O15] */

@@ -44,7 +44,7 @@ struct work {
 	enum ending ending;
 };
 
-/* Writes the sentence, the directory before it, as the recovery's error. Returns -1. */
+/* Writes the sentence, the directory before it, into work->error. Returns -1. Thread: startup. */
 int recover_fail(struct work *work, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* 0 or -1 (the error is said). Thread: startup. */

@@ -14,10 +14,11 @@
 
 struct survey {
 	struct store *store;
-	struct store_log log; /* where is_known */
-	bool is_known;
-	bool has_log;
-	char log_fault[LOG_ERROR_MAX / 2]; /* why it is not, as a sentence; "" when it is */
+	struct store_log log;              /* what the file `log` says, where is_known */
+	bool is_known;                     /* that file is there, and is good */
+	bool has_log;                      /* it is there */
+	char log_fault[LOG_ERROR_MAX / 2]; /* why it is not good, as a sentence; "" when it is */
+	/* What the segments' checksums go by: as `log` has it, or they, where none has that. */
 	uint64_t key;
 	long owner;           /* the process that is writing to it all; 0: none */
 	enum ending ending;   /* where is_known and nobody does */
@@ -26,8 +27,9 @@ struct survey {
 };
 
 /*
- * Reads all of the directory. -1: it is none of a log, or nothing can be told or is to be done (of
- * a log of another format), and `error` is a sentence; the survey is empty then. Thread: startup.
+ * Reads all of the directory. 0; -1: it is not a log's, or is that of another version of psad or
+ * another kind of machine, or can't be read, and `error` is a sentence; the survey is empty then.
+ * Thread: startup.
  */
 int survey_read(struct survey *survey, struct store *store, char *error, size_t error_size);
 void survey_free(struct survey *survey);

@@ -32,11 +32,11 @@ static inline uint32_t verdict_entries(const struct verdict *verdict)
 	return (uint32_t)(verdict->end - verdict->base);
 }
 
-/* Base and end being set: what becomes of its slots. 0 or -ENOMEM. */
+/* The verdict's base and end are set: fills in what becomes of the slots. 0 or -ENOMEM. */
 int verdict_judge_slots(struct piece *piece, enum mode mode);
 /* How many ids become markers. */
 uint64_t verdict_marked(const struct verdict *verdict);
-/* Whether a file is to be written anew for all that. */
+/* Whether the file is to be written anew for all that the verdict says. */
 bool verdict_is_change(const struct piece *piece);
 
 #endif

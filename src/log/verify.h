@@ -18,8 +18,8 @@ enum slot {
 };
 
 /*
- * What slot i of the mapping is; *id is set for the good ones, from the commit word: whether it
- * belongs there is the caller's to know. `room`: where data may reach to, at most the slot.
+ * What slot i of the mapping is. *id: of a good one and of a marker, from the commit word (whether
+ * it belongs there is the caller's to know); of others 0.
  */
 enum slot verify_slot(const struct segment *segment, char *map, uint32_t i, uint64_t *id);
 
