@@ -32,6 +32,7 @@ struct acceptor_options {
 /* NULL: no memory or descriptors. The workers are the caller's. */
 struct acceptor *acceptor_new(struct event_base *base, struct hub *hub, struct worker **workers,
                               size_t worker_count, const struct acceptor_options *options);
+/* For the connections from now on; those that are open stay, also where they are too many then. */
 void acceptor_set_options(struct acceptor *acceptor, const struct acceptor_options *options);
 
 /*

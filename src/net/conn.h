@@ -2,16 +2,16 @@
 /*
  * conn: one connection: its socket, what has come in and not been executed, what is to go out.
  *
- *                EOF without patterns,
- *                QUIT, stop, idle            all owed is said            all is sent
- *        OPEN ----------------> FINISHING ------------------> FLUSHING -------------> LINGERING
- *          |                                                  ^     |                     |
- *          +--- an error that closes, a refused connection ---+     | peer's end seen     | peer's end,
- *          |                                                        v                     v 1 s
- *          +--- lost, cut ----------------------------------------> DEAD <----------------+
+ *              EOF without patterns,
+ *              QUIT, stop, idle           all owed is said           all is sent
+ *        OPEN ---------------> FINISHING -----------------> FLUSHING ------------> LINGERING
+ *          |                                                ^     |                    |
+ *          +-- an error that closes, a refused connection --+     | peer's end seen    | its end,
+ *          |                                                      v                    v 1 s
+ *          +-- lost, cut (of any state) ------------------------> DEAD <---------------+
  *
- * conn_drive() is the one loop that moves a connection on; conn_become() the one place where a state
- * changes. What commands mean is session.c's; this file knows bytes.
+ * conn_drive() is the one loop that moves a connection on; conn.c's conn_become() the one place
+ * where a state changes. What commands mean is session.c's; this file knows bytes.
  *
  * Thread: the owner worker, all of it.
  */
@@ -96,21 +96,24 @@ struct conn {
 
 	struct output output;
 
+	/* It counts as a connection (a refused one does not); the write event is added; it is on
+	 * the worker's list `ready`, `unsettled`, `starved`, `cold`. */
 	bool is_counted, is_writing, is_queued, is_held, is_starved, is_cold;
 	struct peer_key peer;
-	enum timer_kind timer;
-	uint32_t executed;   /* commands executed or refused, to tell one body from the next */
-	uint32_t timer_mark; /* `executed` when the timer was looked at last */
+	enum timer_kind timer; /* the one that runs; it is on that list of worker->timed */
+	uint32_t executed;     /* commands executed or refused, to tell one body from the next */
+	uint32_t timer_mark;   /* `executed` when the timer was looked at last */
 	uint64_t timer_start_ms;
 	uint64_t stalled_turn; /* STALL_TURN: the turn in which it was stalled */
 	TAILQ_ENTRY(conn) all, ready, unsettled, starved, cold, timed;
 	struct event read_event, write_event;
 };
 
-/* Takes over a socket, or closes it where there is no memory. */
+/* Takes over a socket that was handed over, or closes it where there is no memory. */
 void conn_open(struct worker *worker, const struct handoff_item *item);
 
-/* Runs until the connection must wait or is done. */
+/* Runs until the connection must wait, has had its share of the turn, or is done. It may be DEAD
+ * then, but is still there: the worker frees it at the end of the turn. */
 void conn_drive(struct conn *conn);
 
 /* Appends to the answers; where there is no memory the connection is cut. */
@@ -127,7 +130,7 @@ void conn_settle(struct conn *conn, uint64_t head);
  * connection closes. */
 void conn_refuse_held(struct conn *conn);
 
-/* Commands wait, for a segment: the worker tries again when the log has changed. */
+/* STALL_SEGMENT: commands wait for room in the log; driven again when the log has changed. */
 void conn_starve(struct conn *conn);
 
 /* Driven again when the socket takes bytes. */

@@ -3,7 +3,9 @@
  * counters: what happened, counted where it happens.
  *
  * Each worker (and the acceptor) has its own and is their one writer; whoever reads sums them up
- * with relaxed loads. One line here is a counter; its name in STATS is the second word.
+ * with relaxed loads. One line here is a counter, under its name in STATS.
+ *
+ * Thread: the owner counts, any reads.
  */
 #ifndef PSAD_NET_COUNTERS_H
 #define PSAD_NET_COUNTERS_H

@@ -51,6 +51,10 @@ void crowd_forget_due_set(struct fanout *fanout, struct interest_set *set);
 
 /* Takes the follower off its list, its position made its own: IDLE. */
 void crowd_detach(struct fanout *fanout, struct follower *follower);
+/*
+ * The follower leaves the state that it is in for this one. LIVE: it has all that the walk has
+ * passed, and follows for ever, without a limit.
+ */
 void crowd_become_live(struct fanout *fanout, struct follower *follower);
 void crowd_become_behind(struct fanout *fanout, struct follower *follower);
 void crowd_become_blocked(struct fanout *fanout, struct follower *follower);
@@ -64,8 +68,8 @@ void crowd_lose(struct fanout *fanout, struct follower *follower);
 
 /*
  * Writes fanout->run, which is that of the selection, to one follower. True when all of it went;
- * else the follower is BLOCKED at its own position, or BEHIND because the segment has been found to be
- * damaged, or lost.
+ * else the follower is BLOCKED at its own position, or BEHIND because the segment has been found to
+ * be damaged, or lost.
  */
 bool crowd_deliver(struct fanout *fanout, struct follower *follower,
                    const struct selection *selection);

@@ -3,10 +3,10 @@
  * fanout: brings the log to the followers of one worker.
  *
  * A follower is a set of patterns and a position. Those that have everything are *live*: the worker
- * walks new entries in blocks, asks once what of a block matches which set, builds that set's run
- * of iovecs once, and writes it to each of the set's live followers (a *pass*). A follower whose
- * socket takes no more, or that starts in the past, is *behind*: it keeps a position of its own and
- * comes back by large runs, by the same code, a bounded piece a turn.
+ * walks new entries in blocks, asks once what of a block matches which set, builds that set's list
+ * of runs (runs.h) once, and writes it to each of the set's live followers (a *pass*). A follower
+ * whose socket takes no more, or that starts in the past, is *behind*: it keeps a position of its
+ * own and comes back by large runs, by the same code, a bounded piece a turn.
  *
  *             fanout_start           caught up
  *     IDLE ----------------> BEHIND ------------> LIVE
@@ -55,7 +55,8 @@ struct follower {
 	struct interest_set *set; /* NULL where it has no patterns */
 	uint64_t position;        /* not LIVE: all that matches up to here has been sent */
 	uint64_t end;             /* last id to deliver, or FOLLOW_FOREVER */
-	uint64_t limit;           /* messages still to be delivered at most; needs an `end` */
+	uint64_t limit;           /* messages still to be delivered at most, or FOLLOW_FOREVER; with
+	                             an `end` alone */
 	uint64_t seek;            /* LAST: matches still to be found, going back from position */
 	/* Until its first message, what retention takes is no gap: it asked for what is kept. What
 	 * is kept and can't be read is one: it lies behind the start. */
@@ -68,8 +69,8 @@ struct follower {
 struct fanout_calls {
 	/*
 	 * Writes `size` log bytes. Returns how many went (0 when the socket is full or other bytes
-	 * have to go first), or a negative errno when the connection is lost; but -EFAULT: the bytes
-	 * can't be read, and none went.
+	 * have to go first), or a negative errno when the connection is lost; but -EFAULT: the
+	 * bytes can't be read, and none went.
 	 */
 	ssize_t (*write)(struct follower *follower, const struct iovec *iov, int count,
 	                 size_t size);
@@ -98,12 +99,16 @@ struct fanout *fanout_new(struct log *log, struct epoch_thread *epoch, struct co
                           const struct fanout_calls *calls);
 void fanout_free(struct fanout *fanout);
 
-/* Patterns: `words` as in a command. 0 or -ENOMEM (nothing changed). Adding keeps the state;
- * after a change the position is kept, and a LIVE follower becomes BEHIND. */
+/*
+ * Patterns: `words` as in a command. 0 or -ENOMEM (nothing changed). The position is kept, and so
+ * is the state, but that a LIVE follower becomes BEHIND. `is_bare`: payloads alone, the same at
+ * each call for a follower.
+ */
 int fanout_add_patterns(struct fanout *fanout, struct follower *follower, struct slice words,
                         bool is_bare);
-/* Without the last pattern the follower becomes IDLE. words.n = 0: all patterns. */
+/* The same, the other way. Without a pattern left the follower is IDLE. words.n = 0: all go. */
 int fanout_remove_patterns(struct fanout *fanout, struct follower *follower, struct slice words);
+/* How many it would have with those: see interest_count_with(). */
 size_t fanout_count_patterns(struct fanout *fanout, const struct follower *follower,
                              struct slice words);
 
@@ -115,7 +120,7 @@ size_t fanout_count_patterns(struct fanout *fanout, const struct follower *follo
 void fanout_start(struct fanout *fanout, struct follower *follower);
 /* From now on only up to `end`; arrived() then. The follower is not IDLE. */
 void fanout_set_end(struct fanout *fanout, struct follower *follower, uint64_t end);
-/* BLOCKED: the owner can take bytes again. */
+/* The owner can take bytes again: BLOCKED becomes BEHIND, any other state stays. */
 void fanout_resume(struct fanout *fanout, struct follower *follower);
 /* Stops delivery: IDLE, without patterns, with its position set. */
 void fanout_leave(struct fanout *fanout, struct follower *follower);
@@ -142,8 +147,9 @@ enum fanout_round {
 	ROUND_DONE,
 };
 /*
- * A round is over when the walk has come to where the head was when it began, and each follower that
- * was behind then has had its budget. Who publishes faster than that is to be read no faster.
+ * A round is over when the walk has come to where the head was when it began, and each follower
+ * that was behind then has had its budget. Who publishes faster than that is to be read no faster.
+ * Asked once a turn; what is over begins anew.
  */
 enum fanout_round fanout_round(struct fanout *fanout);
 
@@ -157,8 +163,8 @@ enum rest_verdict {
 };
 struct rest {
 	struct iovec bytes;
-	struct block
-		block; /* that they are of: to be asked behind the reading whether it is damaged */
+	/* That they are of: to be asked behind the reading whether it is damaged. */
+	struct block block;
 };
 /* For the log bytes behind owe(): the rest of message `id` from byte `from` on. Inside a section,
  * valid as long. */

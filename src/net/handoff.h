@@ -2,7 +2,8 @@
 /*
  * handoff: sockets on their way from the acceptor to a worker. The only door to ck_ring.
  *
- * A ring with one producer and one consumer; the producer then writes the worker's eventfd.
+ * A ring of about a thousand with one producer and one consumer; the producer then writes the
+ * worker's eventfd (worker_give() does both).
  */
 #ifndef PSAD_NET_HANDOFF_H
 #define PSAD_NET_HANDOFF_H

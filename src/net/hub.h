@@ -16,7 +16,7 @@
 #include "log/wake.h"
 #include "net/peers.h"
 
-/* Set by the server, also while it runs; each stands for itself, so relaxed loads do. */
+/* Set by the server, also while the workers run; each stands for itself, so relaxed loads do. */
 struct limits {
 	uint64_t max_payload;  /* bytes */
 	uint64_t max_patterns; /* of one connection */
@@ -26,8 +26,9 @@ struct limits {
 	uint64_t keepalive_ms;    /* silence after which a peer is asked whether it is there */
 	uint64_t version;         /* grows with each change */
 	/*
-	 * Bytes that a worker reads from publishers until its followers have had their round: batches
-	 * grow to this under load, and nobody publishes faster than followers can be written to.
+	 * Bytes that a worker reads from publishers until its followers have had their round:
+	 * batches grow to this under load, and nobody publishes faster than followers can be
+	 * written to.
 	 */
 	uint64_t round_bytes;
 };
@@ -62,7 +63,7 @@ struct hub {
 
 	/* [O10] server: release, drain_head before it; workers: acquire, at every turn. */
 	_Alignas(CACHE_LINE) uint32_t phase;
-	uint64_t drain_head;
+	uint64_t drain_head; /* from PHASE_DRAINING on: the last id that anybody is owed */
 
 	/* Relaxed: sums that order nothing, each change an atomic add. */
 	_Alignas(CACHE_LINE) uint64_t input_memory;

@@ -3,10 +3,10 @@
  * interest: which patterns the followers of one worker have, and what of a block matches them.
  *
  * Followers with the same patterns (and format) share one set. A block of the log is asked about
- * once: each entry is looked up once for all patterns (exact ones by hash, wildcards in a trie), and
- * what matched is kept as runs of neighbouring entries with its pattern; a set's bits are the union
- * of its patterns' runs, made when the set's turn has come. So the work is per entry and per set that
- * has something to get, never per follower.
+ * once (a *question*): each entry is looked up once for all patterns (exact ones by hash, wildcards
+ * in a trie), and what matched is kept as runs of neighbouring entries with its pattern; a set's
+ * bits are the union of its patterns' runs, made when the set's turn has come. So the work is per
+ * entry and per set that has something to get, never per follower.
  *
  * Thread: the owner worker.
  */
@@ -97,10 +97,11 @@ void interest_release(struct interest *interest, struct interest_set *set);
 enum { QUESTION_BYTES = 256 << 10 };
 
 /*
- * Appends to `due` each set with live followers that something of the block matches; interest_bits()
- * then says what, until the next question. Stops early where a pattern has had QUESTION_BYTES, where
- * many patterns have made it long (`end_us`, monotonic, is over), and where what matches is too
- * scattered to be kept: returns how many entries have been looked at, at least one.
+ * Appends to `due` each set with live followers that something of the block matches;
+ * interest_bits() then says what, until the next question. Stops early where a pattern has had
+ * QUESTION_BYTES, where many patterns have made it long (`end_us`, monotonic, is over), and where
+ * what matches is too scattered to be kept: returns how many entries have been looked at, at least
+ * one.
  */
 uint32_t interest_match_all(struct interest *interest, const struct block *block, uint64_t end_us,
                             struct interest_due_list *due);

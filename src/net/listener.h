@@ -32,10 +32,12 @@ struct listener {
 	ino_t inode;
 };
 
-/* 0 or a negative errno. */
+/* Opens, binds and listens. 0 or a negative errno, such as -EADDRINUSE, or -EADDRNOTAVAIL where the
+ * machine does not have the address. */
 int listener_open_tcp(struct listener *listener, const struct sockaddr *address, socklen_t length,
                       int backlog);
-/* A path left over by a dead process is replaced; one that somebody listens on is -EADDRINUSE. */
+/* The same. A path left over by a dead process is replaced; one that somebody listens on is
+ * -EADDRINUSE. `mode`: its permissions, from the first moment on. */
 int listener_open_unix(struct listener *listener, const char *path, unsigned mode, int backlog);
 /* NULL; or what it is instead of a listening stream socket, and `fd` stays the caller's. */
 const char *listener_adopt(struct listener *listener, int fd, const char *name);
@@ -46,7 +48,8 @@ bool listener_is_at_path(const struct listener *listener, const char *path);
 
 /* Of one that we made. 0 or a negative errno. */
 int listener_set_backlog(const struct listener *listener, int backlog);
-/* *before: what it was. 0 or a negative errno. */
+/* Of a Unix socket that we made. *before: what it was. 0 or a negative errno; -ENOENT: what is at
+ * the path now is not ours. */
 int listener_set_mode(const struct listener *listener, unsigned mode, unsigned *before);
 
 /* Closes it, and removes what we made. */

@@ -49,7 +49,7 @@ int output_insert(struct output *output, const void *bytes, size_t n);
 void output_hold(struct output *output, uint64_t id);
 /* The head has reached `head`. Returns whether nothing is held any more. */
 bool output_release(struct output *output, uint64_t head);
-/* What is held will never go: it is dropped. */
+/* What is held will never go: it is dropped, and nothing is held then. */
 void output_forget_held(struct output *output);
 static inline bool output_is_settled(const struct output *output)
 {

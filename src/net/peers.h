@@ -24,6 +24,7 @@ struct peer_key {
 struct peers *peers_new(void);
 void peers_free(struct peers *peers);
 
+/* As accept(2) gave it; of any other family than TCP's: not counted. Thread: any. */
 struct peer_key peer_key_of(const struct sockaddr *address);
 
 /* Who is at the other end of a socket, for the operator: "192.0.2.7:4711", "[2001:db8::1]:4711", "a
@@ -36,7 +37,7 @@ struct peer_text peer_describe(int fd);
 /* Counts one more. False, and it does not count: there are `max` already (0: no limit), or there
  * is no memory. Thread: any. */
 bool peers_enter(struct peers *peers, const struct peer_key *key, uint64_t max);
-/* Thread: any. */
+/* Undoes one peers_enter() that was true. Thread: any. */
 void peers_leave(struct peers *peers, const struct peer_key *key);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * recall: what of a block matches which set, kept for those that are behind. Whoever comes by a
- * block that another follower of the same patterns has been at, or where it could not write all, does
- * not look at its entries again.
+ * block that another follower of the same patterns has been at, or where it could not write all,
+ * does not look at its entries again.
  *
  * Blocks are whole here: from an index that is a multiple of BLOCK_ENTRIES.
  * Thread: the owner worker.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runs: what of a block goes to a follower, as iovecs. Neighbouring messages are neighbouring bytes,
- * so that each run of them is one.
+ * runs: what of a block goes to a follower, as iovecs. Neighbouring messages are neighbouring
+ * bytes, so that each run of them is one.
  *
  * Thread: the owner worker, inside the section in which the block was found.
  */
@@ -26,7 +26,8 @@ struct run_list {
 	size_t bytes;
 	int count;
 	struct iovec iov[BLOCK_ENTRIES];
-	/* What is written instead of many small pieces; borders are found in the log all the same. */
+	/* What is written instead of many small pieces; borders are found in the log all the
+	 * same. */
 	char gathered[QUESTION_BYTES + (64 << 10)];
 };
 

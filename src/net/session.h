@@ -2,9 +2,9 @@
 /*
  * session: what each command means: where the wire meets the log.
  *
- * Publishes that stand together are appended together, and their answers are held until the head has
- * reached them. Every other command is executed only when nothing is held any more: that makes PONG
- * and every position say what they promise.
+ * Publishes that stand together are appended together, and their answers are held until the head
+ * has reached them. Every other command is executed only when nothing is held any more: that makes
+ * PONG and every position say what they promise.
  *
  * Thread: the owner worker, all of it.
  */

@@ -32,7 +32,7 @@ enum timer_kind {
 	TIMER_PUT,
 	TIMER_LINGER,
 	TIMER_PEER,     /* half-closed: is the peer still there? */
-	TIMER_PROGRESS, /* the last bytes: does it take them? */
+	TIMER_PROGRESS, /* finishing or flushing: it has taken nothing of what it is owed */
 	TIMER_KINDS,
 };
 
@@ -40,8 +40,8 @@ enum {
 	BATCH_MAX = 64,             /* publishes that share a claim */
 	READ_BYTES = 64 << 10,      /* of one read */
 	READ_BYTES_SHORT = 4 << 10, /* while there is no room in the log, or the round is used up */
-	/* Taken from all connections in a round (fanout.h) in which followers are behind: of each of
-	 * them a round sends at least as much. Otherwise limits.round_bytes. */
+	/* Taken from all connections in a round (fanout.h) in which followers are behind: of each
+	 * of them a round sends at least as much. Otherwise limits.round_bytes. */
 	ROUND_BYTES_BEHIND = 256 << 10,
 	GATHER_BYTES = 64 << 10, /* in a turn: publishers are ahead of us */
 	TURN_READ_US = 2000,     /* of one turn of the loop */
@@ -85,7 +85,7 @@ struct worker {
 	uint64_t read_left;   /* of this round's allowance */
 	uint64_t turn_read;   /* bytes read in the last turn */
 	uint64_t read_end_us; /* no more reading in this turn from then on; 0: not begun */
-	uint64_t limits_seen; /* hub->limits_version when the timers were chosen */
+	uint64_t limits_seen; /* hub->limits.version when the timers were chosen */
 	uint64_t warmed;      /* log_warmed() when those that are cold were last let on */
 	bool must_ring;       /* something was appended since the last ring */
 	enum phase phase;
