@@ -31,14 +31,15 @@ struct server_sources {
 };
 
 /*
- * Starts everything that `config` asks for, listening included, on the sockets handed over too; what
- * fails has been said. NULL: failed. Takes over *config, and of *sockets what it listens on;
+ * Starts everything that `config` asks for, listening included, on the sockets handed over too.
+ * NULL: it failed, and why has been said. Takes over *config, and of *sockets what it listens on;
  * `sources` must live as long as the server.
  */
 struct server *server_start(struct config *config, const struct server_sources *sources,
                             struct manager_sockets *sockets);
 /* Serves until a signal has ended it. */
 void server_run(struct server *server);
+/* After server_run(): closes the log and releases everything. */
 void server_free(struct server *server);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * service: what the service manager is told of the broker's life, and when. How it is told is
- * ops/manager's.
+ * service: what the service manager (systemd) is told of the broker's life, and when. How it is
+ * told is ops/manager.h's.
  *
  *     opening the log --> recovering --> READY --> a line now and then, the watchdog's feed
  *                                          ^
  *                          RELOADING ------+            STOPPING: draining --> closing the log
  *
- * The watchdog is fed only while this thread's loop, every worker and the log's threads come round.
- * Where nobody listens, none of this costs anything.
+ * The watchdog is fed only while this thread's loop, every worker, the keeper and the syncer come
+ * round. Where nobody listens, none of this costs anything.
  *
  * Thread: main, all of it.
  */
@@ -26,7 +26,8 @@ struct service_options {
 	/* Constant; read at each line. The hub's log is looked at inside sections of `epoch`. */
 	const struct stats_sources *stats;
 	struct epoch_thread *epoch;
-	/* Threads that are to move, and what makes those come round that sleep. Ours from now on. */
+	/* Threads that are to move, the vigil's owner being us from now on; and what makes those
+	 * come round that sleep. */
 	struct vigil *vigil;
 	void (*stir)(void *context);
 	void *context;

@@ -13,7 +13,8 @@
  */
 unsigned machine_cpus(void);
 
-/* Raises the soft limit of open files to the hard one; returns what it is then. */
+/* Raises the soft limit of open files to the hard one; returns what it is then (1024 where it can't
+ * be known). */
 uint64_t machine_raise_open_files(void);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * manager: the service manager that started us, where there is one: what it is told, and the sockets
- * that it hands over. The only door to sd-daemon.h.
+ * manager: the service manager that started us, where there is one: what it is told, and the
+ * sockets that it hands over. The only door to sd-daemon.h.
  *
  * Messages are those of sd_notify(3), sent to the socket that $NOTIFY_SOCKET names; where nobody
- * listens nothing is sent. One that can't be sent is lost: that is said once, and the broker goes on.
- * Built without libsystemd, nobody ever listens and nothing is handed over.
+ * listens nothing is sent. One that can't be sent is lost: that is said once, and the broker goes
+ * on. Built without libsystemd, nobody ever listens and nothing is handed over.
  *
  * Thread: main, all of it.
  */
@@ -28,8 +28,9 @@ struct manager_sockets {
 };
 
 /*
- * Takes what was handed over: $LISTEN_FDS, $LISTEN_FDNAMES, once; they are gone from the environment
- * then. Descriptors of any kind, close-on-exec. 0; or a negative errno, and why has been said.
+ * Takes what was handed over: $LISTEN_FDS, $LISTEN_FDNAMES, once; they are gone from the
+ * environment then. Descriptors of any kind, close-on-exec. 0; or a negative errno, and why has
+ * been said.
  */
 int manager_take_sockets(struct manager_sockets *out);
 /* Closes those whose fd is not -1, and forgets all. */

@@ -2,7 +2,7 @@
 /*
  * stats: what INFO and STATS say, summed from the workers' counters.
  *
- * Thread: any worker, inside an epoch section: it only reads.
+ * Thread: any, inside an epoch section: it only reads.
  */
 #ifndef PSAD_OPS_STATS_H
 #define PSAD_OPS_STATS_H
@@ -13,10 +13,10 @@
 #include "net/counters.h"
 #include "net/hub.h"
 
-/* Constant while the broker runs. */
+/* Constant while the broker runs, but for what it points to. */
 struct stats_sources {
 	const struct hub *hub;
-	const struct counters *const *counters;
+	const struct counters *const *counters; /* of each worker, and the acceptor's */
 	size_t counters_count;
 	size_t workers;
 	uint64_t started_ms; /* monotonic */
@@ -31,7 +31,7 @@ struct stats_figures {
 	uint64_t max_lag_messages;
 };
 
-/* Thread: any, inside an epoch section. */
+/* Fills in the figures as they are now. */
 void stats_look(const struct stats_sources *sources, struct stats_figures *figures);
 
 /* "INFO psad <version> ...". 0 or -ENOMEM. */
