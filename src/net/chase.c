@@ -28,7 +28,9 @@ static bool skip(struct fanout *fanout, struct follower *follower, uint64_t to,
 	if (to > follower->end)
 		to = follower->end;
 	follower->position = to;
-	if (follower->is_quiet && reason == GAP_RETENTION)
+	if (reason == GAP_RETENTION && from <= follower->quiet_to)
+		from = follower->quiet_to + 1;
+	if (from > to)
 		return true;
 	atomic64_count(&fanout->counters->gaps_total, 1);
 	atomic64_count(&fanout->counters->gap_messages_total, to - from + 1);

@@ -137,7 +137,7 @@ static void note_delivery(struct fanout *fanout, struct follower *follower, uint
 	atomic64_count(&fanout->counters->delivered_total, messages);
 	atomic64_count(&fanout->counters->delivered_bytes_total, bytes);
 	if (messages > 0)
-		follower->is_quiet = false;
+		follower->quiet_to = 0;
 	if (follower->limit != FOLLOW_FOREVER)
 		follower->limit -= messages;
 }

@@ -58,9 +58,9 @@ struct follower {
 	uint64_t limit;           /* messages still to be delivered at most, or FOLLOW_FOREVER; with
 	                             an `end` alone */
 	uint64_t seek;            /* LAST: matches still to be found, going back from position */
-	/* Until its first message, what retention takes is no gap: it asked for what is kept. What
-	 * is kept and can't be read is one: it lies behind the start. */
-	bool is_quiet;
+	/* Until its first message, what retention takes up to here is no gap: it asked for what was
+	 * kept when it began. What is kept and can't be read is one. 0: nothing. */
+	uint64_t quiet_to;
 	bool is_lagging; /* fanout's: counted as such */
 	TAILQ_ENTRY(follower) link;
 };

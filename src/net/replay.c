@@ -141,7 +141,7 @@ static void start_follower(struct conn *conn, const struct command *command,
 	follower->seek = begin->seek;
 	follower->limit = command->limit > 0 ? command->limit : FOLLOW_FOREVER;
 	follower->end = is_read(command) ? begin->head : FOLLOW_FOREVER;
-	follower->is_quiet = begin->asks_for_kept && command->verb != VERB_SUB;
+	follower->quiet_to = begin->asks_for_kept && command->verb != VERB_SUB ? begin->head : 0;
 	fanout_start(conn->worker->fanout, follower);
 }
 

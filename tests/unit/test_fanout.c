@@ -163,6 +163,12 @@ static bool is_wanted(const struct fake *fake, uint64_t id)
 	return topic_is_wanted(fake, fake->f->records[id].topic);
 }
 
+/* It was taken by retention from who had got nothing yet and asked for what is kept. */
+static bool may_be_silent(const struct fake *fake, uint64_t id)
+{
+	return !fake->has_got && id <= fake->follower.quiet_to && id < first(fake->f);
+}
+
 /*
  * What a position promises: of what matches, nothing up to here is still to come, and all that was
  * begun lies before it. Only a follower that has got nothing yet may have missed something, and
@@ -185,7 +191,7 @@ static void check_position(struct fake *fake)
 		uint64_t id = ++fake->scanned;
 		if (!is_wanted(fake, id))
 			continue;
-		if (fake->has_got || !follower->is_quiet || id >= first(fake->f))
+		if (!may_be_silent(fake, id))
 			fail_msg("position %" PRIu64 " promises %" PRIu64 ", which was not sent",
 			         position, id);
 		fake->done = id;
@@ -321,10 +327,10 @@ static int fake_gap(struct follower *follower, uint64_t from, uint64_t to, enum 
 
 	assert_int_equal(reason, GAP_RETENTION);
 	assert_int_equal(fake->lost + fake->arrived, 0);
-	assert_true(fake->has_got || !follower->is_quiet);
+	assert_true(fake->has_got || from > follower->quiet_to);
 	assert_true(from > fake->done && from <= to && to <= follower->end);
 	for (uint64_t id = fake->done + 1; id < from; id++)
-		assert_false(is_wanted(fake, id));
+		assert_true(!is_wanted(fake, id) || may_be_silent(fake, id));
 	assert_true(to < first(fake->f)); /* what is kept is in no gap */
 	fake->done = to;
 	fake->gaps++;
@@ -374,8 +380,7 @@ static void fake_arrived(struct follower *follower)
 	}
 	assert_true(follower->position >= follower->end);
 	for (uint64_t id = fake->done + 1; id <= follower->end; id++)
-		assert_true(!is_wanted(fake, id) ||
-		            (!fake->has_got && follower->is_quiet && id < first(fake->f)));
+		assert_true(!is_wanted(fake, id) || may_be_silent(fake, id));
 }
 
 static void fake_lost(struct follower *follower)
@@ -969,15 +974,22 @@ what_was_gone_before_the_first_message_is_no_gap_for_who_asked_for_what_is_kept(
 	(void)state;
 	struct fixture *f = begin(SMALL, RETAINED * SMALL);
 	struct fake *quiet = prepare(f, 0, "a", 0), *other = prepare(f, 1, "a", 0);
+	struct fake *waiting = prepare(f, 2, "a", 0);
 
 	append_many(f, 10, 0, 10);
-	quiet->follower.is_quiet = true;
+	waiting->follower.quiet_to = f->appended;
 	drop(f, 10, 0);
+	quiet->follower.quiet_to = f->appended;
 	fanout_start(f->fanout, &quiet->follower);
 	fanout_start(f->fanout, &other->follower);
+	fanout_start(f->fanout, &waiting->follower);
 	step(f);
 	assert_int_equal(quiet->gaps, 0);
 	assert_int_equal(other->gaps, 1);
+	/* What came behind its start it would have got. */
+	assert_int_equal(waiting->gaps, 1);
+	assert_true(waiting->gap_from == 11);
+	assert_true(waiting->gap_to == other->gap_to);
 	assert_int_equal(quiet->messages, other->messages);
 	assert_true(quiet->messages > 0);
 	quiet->accepts = 0;
@@ -1321,7 +1333,8 @@ static void join_somewhere(struct fixture *f, unsigned i)
 		if (random_below(2) == 0)
 			follower->limit = 1 + random_below(random_below(2) ? 10 : 2000);
 	}
-	follower->is_quiet = random_below(3) == 0;
+	if (random_below(3) == 0)
+		follower->quiet_to = random_below((unsigned)now + 1);
 	fanout_start(f->fanout, follower);
 }
 

@@ -717,7 +717,7 @@ static void quiet_is_only_what_retention_takes(void **state)
 	lose_ids(1, 5, 'D');
 	lose_ids(6, 7, 'V');
 	struct fake *fake = prepare(0, ">", 0);
-	fake->follower.is_quiet = true;
+	fake->follower.quiet_to = appended;
 	fanout_start(fanout, &fake->follower);
 	run();
 	check(fake, appended, UINT64_MAX);
