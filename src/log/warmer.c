@@ -9,19 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/thread.h"
 #include "log/chain.h"
+#include "log/pages.h"
 #include "log/store.h"
 #include "log/verify.h"
-
-#ifndef MADV_POPULATE_READ /* Linux 5.14; an older kernel says EINVAL */
-#define MADV_POPULATE_READ 22
-#endif
 
 enum {
 	TICK_MS = 1000,
@@ -33,8 +29,7 @@ enum {
 	POLLS_PER_PASS = 3,    /* ck_epoch needs two or three to come round */
 	PIECE_BYTES = 1 << 20, /* read between two looks whether to stop */
 	PIECE_ENTRIES = 256,   /* verified likewise */
-	PAGE = 4096,
-	SAID_MAX = 4, /* damaged ranges of a segment that are told one by one */
+	SAID_MAX = 4,          /* damaged ranges of a segment that are told one by one */
 };
 
 /* A stored segment that is mapped, by its file's number: it may be gone any time. */
@@ -357,14 +352,11 @@ static enum warm_verdict read_pages(struct warmer *warmer, const struct segment 
 		size_t n = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
 		if (is_to_stop(warmer, segment))
 			return WARM_STOPPED;
-		if (madvise(map + at, n, MADV_POPULATE_READ) == 0)
-			continue;
-		if (errno == ENOMEM || errno == EAGAIN)
+		int error = pages_populate(map + at, n, false);
+		if (error == -ENOMEM || error == -EAGAIN)
 			return WARM_LATER;
-		/* An old kernel, or a page that can't be had: to touch it brings it, or SIGBUS,
-		 * whose handler (fault.h) marks the segment. */
-		for (size_t page = at; page < at + n; page += PAGE)
-			(void)*(volatile char *)(map + page);
+		if (error != 0) /* an old kernel, or a page that can't be had */
+			pages_touch(map + at, n);
 	}
 	return WARM_DONE;
 }
