@@ -362,7 +362,7 @@ int store_write_log(struct store *store, const struct store_log *log)
 	if (error == 0)
 		return 0;
 	(void)unlinkat(store->dir_fd, temporary, 0);
-	/* On a full disk the file itself has room: it is less than a sector, which is written whole. */
+	/* On a full disk the file itself has room: less than a sector, which is written whole. */
 	if ((error == -ENOSPC || error == -EDQUOT) && n <= SECTOR)
 		error = write_text(store, log_name, 0, text, n);
 	return error;

@@ -96,8 +96,8 @@ static bool has_work(const struct syncer *syncer, const struct job *job, bool is
 }
 
 /*
- * Where in the directory those begin that are not stored; what is stored stays so, and of a long log
- * that is nearly all of it. Inside a section.
+ * Where in the directory those begin that are not stored; what is stored stays so, and of a long
+ * log that is nearly all of it. Inside a section.
  */
 static size_t skip_stored(struct syncer *syncer, const struct directory *directory)
 {

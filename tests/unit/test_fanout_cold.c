@@ -3,8 +3,8 @@
 /*
  * The fan-out where the log is not all there: segments that are cold, ids that can't be read, and
  * what is found out to be damaged while it is sent. The log is a real one in memory, of which the
- * test says what is cold and what is missing. What a follower gets is compared, id by id, with what it
- * must get. PSAD_TEST_SEED repeats the random test.
+ * test says what is cold and what is missing. What a follower gets is compared, id by id, with what
+ * it must get. PSAD_TEST_SEED repeats the random test.
  */
 #include "net/fanout.h"
 

@@ -315,7 +315,7 @@ static void a_hash_that_belongs_to_another_topic_finds_nothing(void **state)
 	matcher_free(matcher);
 }
 
-/* A life in which allocations fail, from the first one on; what is asked in between must be right. */
+/* A life in which allocations fail, from the first on; what is asked in between must be right. */
 static void starve(struct filed *all, size_t n, unsigned turns)
 {
 	struct matcher *matcher = NULL;

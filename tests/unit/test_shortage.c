@@ -460,7 +460,7 @@ static void live(void)
 	epoch_register(log_epoch(w.log), &w.me);
 	for (unsigned i = 0; i < MESSAGES; i++) {
 		uint64_t id = world_committed(&w) + 1;
-		/* Full is enough: another file is tried for each second, which is not waited for. */
+		/* Full is enough: another file is tried for each second, and not waited for. */
 		if (append_one(&w) != LOG_APPENDED)
 			break;
 		acknowledged = id;
