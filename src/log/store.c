@@ -16,13 +16,9 @@
 #include <unistd.h>
 
 #include "log/fault.h"
+#include "log/pages.h"
 
-#ifndef MADV_POPULATE_READ /* Linux 5.14; an older kernel says EINVAL */
-#define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
-#endif
-
-enum { DIR_MODE = 0700, FILE_MODE = 0600, PAGE = 4096 };
+enum { DIR_MODE = 0700, FILE_MODE = 0600 };
 
 static const char log_name[] = "log";
 
@@ -366,7 +362,7 @@ int store_write_log(struct store *store, const struct store_log *log)
 	if (error == 0)
 		return 0;
 	(void)unlinkat(store->dir_fd, temporary, 0);
-	/* On a full disk the file itself has room: it is less than a sector, which is written whole. */
+	/* On a full disk the file itself has room: less than a sector, which is written whole. */
 	if ((error == -ENOSPC || error == -EDQUOT) && n <= SECTOR)
 		error = write_text(store, log_name, 0, text, n);
 	return error;
@@ -396,11 +392,8 @@ struct segment *store_segment_of(const struct store *store, const struct header_
 /* Appending is not to wait for pages. Where they can't be had now they will be when needed. */
 static void populate(const struct store *store, char *map, size_t size)
 {
-	int advice = store->populates_writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-	if (madvise(map, size, advice) == 0 || errno != EINVAL)
-		return;
-	for (size_t at = 0; at < size; at += PAGE)
-		(void)*(volatile char *)(map + at);
+	if (pages_populate(map, size, store->populates_writes) == -EINVAL)
+		pages_touch(map, size);
 }
 
 int store_map_to_append(struct store *store, struct segment *segment, char **map)

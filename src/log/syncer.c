@@ -4,17 +4,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/diag.h"
-#include "base/thread.h"
+#include "base/servant.h"
 #include "log/chain.h"
 #include "log/store.h"
 #include "log/warmer.h"
@@ -27,10 +24,8 @@ struct syncer {
 	_Alignas(CACHE_LINE) uint32_t sleeps;
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
 	struct log *log;
-	pthread_t thread;
-	int eventfd;
-	uint32_t is_stopping;
-	uint32_t is_kicked;   /* set before the eventfd is written, which orders it */
+	struct servant servant;
+	uint32_t is_kicked;   /* set before the kick, which orders it */
 	uint64_t interval_us; /* relaxed: a limit stands alone */
 	struct beat beat;
 	uint64_t last_sync_us, last_watch_us;
@@ -101,8 +96,8 @@ static bool has_work(const struct syncer *syncer, const struct job *job, bool is
 }
 
 /*
- * Where in the directory those begin that are not stored; what is stored stays so, and of a long log
- * that is nearly all of it. Inside a section.
+ * Where in the directory those begin that are not stored; what is stored stays so, and of a long
+ * log that is nearly all of it. Inside a section.
  */
 static size_t skip_stored(struct syncer *syncer, const struct directory *directory)
 {
@@ -227,15 +222,6 @@ static bool has_news(struct syncer *syncer)
 	return committed > atomic64_load_relaxed(&syncer->log->synced); /* we alone write it */
 }
 
-static void wait(struct syncer *syncer, int timeout_ms)
-{
-	struct pollfd ready = {.fd = syncer->eventfd, .events = POLLIN};
-	if (poll(&ready, 1, timeout_ms) > 0) {
-		eventfd_t kicks;
-		(void)eventfd_read(syncer->eventfd, &kicks);
-	}
-}
-
 /* Waits until something is committed or has to be sealed, or a second. */
 static void sleep_until_kicked(struct syncer *syncer)
 {
@@ -244,13 +230,8 @@ static void sleep_until_kicked(struct syncer *syncer)
 	atomic32_store_relaxed(&syncer->sleeps, follows);
 	fence_full(); /* [O21] `sleeps` before the look at the log */
 	if (!follows || !has_news(syncer))
-		wait(syncer, TICK_MS);
+		servant_sleep(&syncer->servant, TICK_MS);
 	atomic32_store_relaxed(&syncer->sleeps, 0); /* a kick too many costs a turn */
-}
-
-static bool is_stopping(const struct syncer *syncer)
-{
-	return atomic32_load_relaxed(&syncer->is_stopping) != 0; /* the join orders the rest */
 }
 
 /* How long until the next sync is due; 0: it is. */
@@ -272,10 +253,10 @@ static void wait_for_interval(struct syncer *syncer)
 
 	if (syncer->log->sync != LOG_SYNC_INTERVAL)
 		return;
-	while ((left_us = until_due_us(syncer)) > 0 && !is_stopping(syncer) &&
+	while ((left_us = until_due_us(syncer)) > 0 && !servant_is_stopping(&syncer->servant) &&
 	       atomic32_load_relaxed(&syncer->is_kicked) == 0) {
 		uint64_t left_ms = left_us / 1000 + 1;
-		wait(syncer, left_ms < TICK_MS ? (int)left_ms : TICK_MS);
+		servant_sleep(&syncer->servant, left_ms < TICK_MS ? (int)left_ms : TICK_MS);
 		beat_raise(&syncer->beat);
 	}
 	atomic32_store_relaxed(&syncer->is_kicked, 0); /* what it is about is looked at now */
@@ -286,7 +267,7 @@ static void *run(void *context)
 	struct syncer *syncer = context;
 
 	pthread_setname_np(pthread_self(), "psad-syncer");
-	while (!is_stopping(syncer)) {
+	while (!servant_is_stopping(&syncer->servant)) {
 		beat_raise(&syncer->beat);
 		sleep_until_kicked(syncer);
 		if (log_has_failed(syncer->log)) {
@@ -310,12 +291,12 @@ static void *run(void *context)
 
 void syncer_stir(struct syncer *syncer)
 {
-	(void)eventfd_write(syncer->eventfd, 1);
+	servant_kick(&syncer->servant);
 }
 
 void syncer_kick(struct syncer *syncer)
 {
-	atomic32_store_relaxed(&syncer->is_kicked, 1); /* the write orders it */
+	atomic32_store_relaxed(&syncer->is_kicked, 1); /* the kick orders it */
 	syncer_stir(syncer);
 }
 
@@ -348,8 +329,7 @@ struct syncer *syncer_new(struct log *log, uint64_t interval_us)
 	syncer->log = log;
 	syncer->interval_us = interval_us;
 	syncer->last_watch_us = clock_mono_us();
-	syncer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (syncer->eventfd < 0) {
+	if (servant_open(&syncer->servant) != 0) {
 		free(syncer);
 		return NULL;
 	}
@@ -359,14 +339,12 @@ struct syncer *syncer_new(struct log *log, uint64_t interval_us)
 
 int syncer_start(struct syncer *syncer)
 {
-	return thread_start(&syncer->thread, run, syncer);
+	return servant_start(&syncer->servant, run, syncer);
 }
 
 void syncer_stop(struct syncer *syncer)
 {
-	atomic32_store_relaxed(&syncer->is_stopping, 1); /* the kick and the join order the rest */
-	syncer_kick(syncer);
-	pthread_join(syncer->thread, NULL);
+	servant_stop(&syncer->servant);
 }
 
 bool syncer_finish(struct syncer *syncer)
@@ -380,6 +358,6 @@ void syncer_free(struct syncer *syncer)
 {
 	if (syncer == NULL)
 		return;
-	close(syncer->eventfd);
+	servant_close(&syncer->servant);
 	free(syncer);
 }

@@ -4,24 +4,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/diag.h"
-#include "base/thread.h"
+#include "base/servant.h"
 #include "log/chain.h"
+#include "log/pages.h"
 #include "log/store.h"
 #include "log/verify.h"
-
-#ifndef MADV_POPULATE_READ /* Linux 5.14; an older kernel says EINVAL */
-#define MADV_POPULATE_READ 22
-#endif
 
 enum {
 	TICK_MS = 1000,
@@ -33,8 +25,7 @@ enum {
 	POLLS_PER_PASS = 3,    /* ck_epoch needs two or three to come round */
 	PIECE_BYTES = 1 << 20, /* read between two looks whether to stop */
 	PIECE_ENTRIES = 256,   /* verified likewise */
-	PAGE = 4096,
-	SAID_MAX = 4, /* damaged ranges of a segment that are told one by one */
+	SAID_MAX = 4,          /* damaged ranges of a segment that are told one by one */
 };
 
 /* A stored segment that is mapped, by its file's number: it may be gone any time. */
@@ -57,9 +48,7 @@ struct warmer {
 	_Alignas(CACHE_LINE) struct segment *wanted;
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
 	struct log *log;
-	pthread_t thread;
-	int eventfd;
-	uint32_t is_stopping;
+	struct servant servant;
 
 	struct segment *first, *last; /* the queue of those taken from the stack, by next_wanted */
 	struct mapped mapped[WARMER_MAPPED_MAX];
@@ -69,11 +58,6 @@ struct warmer {
 	size_t fading_count;
 	bool has_said_memory; /* that there is none; it is said once each time it begins */
 };
-
-static bool is_stopping(const struct warmer *warmer)
-{
-	return atomic32_load_relaxed(&warmer->is_stopping) != 0; /* the join orders the rest */
-}
 
 /* ---- saying ---- */
 
@@ -344,7 +328,7 @@ enum warm_verdict {
 static bool is_to_stop(struct warmer *warmer, const struct segment *segment)
 {
 	dismiss_retired(warmer);
-	return is_stopping(warmer) || segment_is_retired(segment);
+	return servant_is_stopping(&warmer->servant) || segment_is_retired(segment);
 }
 
 /* Reads the pages begin..end - 1 of the mapping from the disk. */
@@ -357,14 +341,11 @@ static enum warm_verdict read_pages(struct warmer *warmer, const struct segment 
 		size_t n = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
 		if (is_to_stop(warmer, segment))
 			return WARM_STOPPED;
-		if (madvise(map + at, n, MADV_POPULATE_READ) == 0)
-			continue;
-		if (errno == ENOMEM || errno == EAGAIN)
+		int error = pages_populate(map + at, n, false);
+		if (error == -ENOMEM || error == -EAGAIN)
 			return WARM_LATER;
-		/* An old kernel, or a page that can't be had: to touch it brings it, or SIGBUS,
-		 * whose handler (fault.h) marks the segment. */
-		for (size_t page = at; page < at + n; page += PAGE)
-			(void)*(volatile char *)(map + page);
+		if (error != 0) /* an old kernel, or a page that can't be had */
+			pages_touch(map + at, n);
 	}
 	return WARM_DONE;
 }
@@ -484,7 +465,8 @@ static enum warm_verdict warm(struct warmer *warmer, struct segment *segment)
 		say_memory(warmer, -ENOMEM);
 	store_unmap(segment, map);
 	free(list.gaps);
-	return verdict == WARM_STOPPED && !is_stopping(warmer) ? WARM_DONE : verdict;
+	return verdict == WARM_STOPPED && !servant_is_stopping(&warmer->servant) ? WARM_DONE
+	                                                                         : verdict;
 }
 
 /* ---- the thread ---- */
@@ -526,14 +508,8 @@ static void *run(void *context)
 	struct warmer *warmer = context;
 
 	pthread_setname_np(pthread_self(), "psad-warmer");
-	while (!is_stopping(warmer)) {
-		int timeout_ms = pass(warmer);
-		struct pollfd ready = {.fd = warmer->eventfd, .events = POLLIN};
-		if (poll(&ready, 1, timeout_ms) > 0) {
-			eventfd_t kicks;
-			(void)eventfd_read(warmer->eventfd, &kicks);
-		}
-	}
+	while (!servant_is_stopping(&warmer->servant))
+		servant_sleep(&warmer->servant, pass(warmer));
 	return NULL;
 }
 
@@ -541,7 +517,7 @@ static void *run(void *context)
 
 void warmer_kick(struct warmer *warmer)
 {
-	(void)eventfd_write(warmer->eventfd, 1);
+	servant_kick(&warmer->servant);
 }
 
 void warmer_want(struct warmer *warmer, struct segment *segment)
@@ -569,8 +545,7 @@ struct warmer *warmer_new(struct log *log, size_t mapped_max)
 	warmer->log = log;
 	warmer->mapped_max =
 		mapped_max == 0 || mapped_max > WARMER_MAPPED_MAX ? WARMER_MAPPED_MAX : mapped_max;
-	warmer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (warmer->eventfd < 0) {
+	if (servant_open(&warmer->servant) != 0) {
 		free(warmer);
 		return NULL;
 	}
@@ -581,14 +556,12 @@ struct warmer *warmer_new(struct log *log, size_t mapped_max)
 
 int warmer_start(struct warmer *warmer)
 {
-	return thread_start(&warmer->thread, run, warmer);
+	return servant_start(&warmer->servant, run, warmer);
 }
 
 void warmer_stop(struct warmer *warmer)
 {
-	atomic32_store_relaxed(&warmer->is_stopping, 1); /* the kick and the join order the rest */
-	warmer_kick(warmer);
-	pthread_join(warmer->thread, NULL);
+	servant_stop(&warmer->servant);
 }
 
 void warmer_release(struct warmer *warmer)
@@ -603,6 +576,6 @@ void warmer_free(struct warmer *warmer)
 {
 	if (warmer == NULL)
 		return;
-	close(warmer->eventfd);
+	servant_close(&warmer->servant);
 	free(warmer);
 }

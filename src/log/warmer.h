@@ -13,13 +13,13 @@
  * Whoever reads never waits for a disk: it is told that a segment is cold, asks for it, and does
  * something else until log_warmed() has changed and the log's `wake` has been rung. Nothing is
  * shown that has not been verified: what is damaged becomes gaps. A file that is gone, cut short or
- * can't be read makes the whole segment one gap, and is said once. Want of memory is no damage: it is
- * tried again.
+ * can't be read makes the whole segment one gap, and is said once. Want of memory is no damage: it
+ * is tried again.
  *
  * At most WARMER_MAPPED_MAX stored segments are mapped at a time, those that this run has written
  * included; a mapping goes when nobody can be looking at it any more. One that was warmed and not
- * looked at stays for a moment, so that many readers at many places all get on. What retention takes
- * is let go at once, in the middle of the work on it.
+ * looked at stays for a moment, so that many readers at many places all get on. What retention
+ * takes is let go at once, in the middle of the work on it.
  */
 #ifndef PSAD_LOG_WARMER_H
 #define PSAD_LOG_WARMER_H

@@ -331,8 +331,9 @@ static enum parser_verdict take_put(struct call *call, struct slice rest)
 /* ---- publishing as programs write it ---- */
 
 /*
- * "PUT <topic> <nbytes>" LF, read in one pass instead of word by word: it is what there is most of. False where anything is not just so, and then nothing has changed:
- * whatever it is, take_put() finds out.
+ * "PUT <topic> <nbytes>" LF, read in one pass instead of word by word: it is what there is most of.
+ * False where anything is not just so, and then nothing has changed: whatever it is, take_put()
+ * finds out.
  */
 static bool scan_put(struct call *call)
 {

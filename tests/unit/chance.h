@@ -5,10 +5,25 @@
 #ifndef PSAD_TESTS_CHANCE_H
 #define PSAD_TESTS_CHANCE_H
 
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 
-/* Never 0. A test that draws from the clock prints it; PSAD_TEST_SEED repeats a run. */
-static uint64_t seed = 1;
+#include "base/clock.h"
+
+static uint64_t seed = 1; /* never 0 */
+
+/* From the clock, and says which; PSAD_TEST_SEED repeats a run. */
+static inline void draw_seed(void)
+{
+	const char *given = getenv("PSAD_TEST_SEED");
+
+	seed = given != NULL ? strtoull(given, NULL, 0) : clock_wall_us() * 2654435761U;
+	if (seed == 0)
+		seed = 1; /* xorshift stays at 0 */
+	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+}
 
 static inline uint64_t next_random(void)
 {

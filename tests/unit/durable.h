@@ -27,15 +27,12 @@
 
 #include <cmocka.h>
 
+#include "deadline.h"
 #include "base/clock.h"
 #include "log/chain.h"
 #include "log/frame.h"
 #include "log/recover.h"
 #include "log/store.h"
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 enum { SMALL = SEGMENT_SIZE_MIN, IDS_MAX = 1 << 16 };
 
@@ -48,16 +45,6 @@ struct world {
 	char error[LOG_ERROR_MAX];
 };
 
-#define WAIT_FOR(condition)                                                                        \
-	do {                                                                                       \
-		uint64_t deadline_ms_ = clock_mono_ms() + DEADLINE_MS;                             \
-		while (!(condition)) {                                                             \
-			if (clock_mono_ms() > deadline_ms_)                                        \
-				fail_msg("waited in vain for: %s", #condition);                    \
-			(void)poll(NULL, 0, 1);                                                    \
-		}                                                                                  \
-	} while (0)
-
 /* In a child nobody listens to cmocka: what must be, or the parent sees it fail. */
 #define MUST(condition)                                                                            \
 	do {                                                                                       \
@@ -66,6 +53,13 @@ struct world {
 			_exit(99);                                                                 \
 		}                                                                                  \
 	} while (0)
+
+/* Of many tries in a row only each stride()'th is made. */
+static inline unsigned stride(void)
+{
+	const char *scale = getenv("PSAD_TEST_SCALE");
+	return scale != NULL && strcmp(scale, "small") == 0 ? 7 : 1;
+}
 
 /* ---- directories ---- */
 
@@ -120,13 +114,6 @@ static inline size_t count_segments(const struct world *w)
 	return count_files(w, ".seg", false);
 }
 
-static inline void world_end(struct world *w)
-{
-	assert_null(w->log);
-	(void)count_files(w, "", true);
-	assert_int_equal(rmdir(w->dir), 0);
-}
-
 /* ---- opening and closing ---- */
 
 static inline bool try_open(struct world *w)
@@ -154,6 +141,15 @@ static inline void close_log(struct world *w)
 	log_close(w->log);
 	wake_free(w->wake);
 	w->log = NULL;
+}
+
+/* Closes the log where it is open. */
+static inline void world_end(struct world *w)
+{
+	if (w->log != NULL)
+		close_log(w);
+	(void)count_files(w, "", true);
+	assert_int_equal(rmdir(w->dir), 0);
 }
 
 /* The open is refused, and says so in these words. */

@@ -6,15 +6,12 @@
 #include "base/buf.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -147,10 +144,7 @@ int main(void)
 		cmocka_unit_test(without_memory_what_is_held_stays),
 		cmocka_unit_test(bytes_come_out_as_they_went_in),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
 }

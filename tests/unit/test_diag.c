@@ -19,11 +19,8 @@
 
 #include <cmocka.h>
 
+#include "deadline.h"
 #include "base/clock.h"
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 static int kept_stderr;
 static int pipe_read;

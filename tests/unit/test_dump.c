@@ -34,8 +34,6 @@ static int begin(void **state)
 static int end(void **state)
 {
 	(void)state;
-	if (w.log != NULL)
-		close_log(&w);
 	world_end(&w);
 	return 0;
 }

@@ -10,26 +10,21 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "chance.h"
+#include "deadline.h"
 #include "own_time.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "log/frame.h"
 #include "wire/pattern.h"
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 enum {
 	SMALL = SEGMENT_SIZE_MIN,
@@ -40,16 +35,6 @@ enum {
 	FOLLOWERS_MAX = 64,
 	LONG_US = 1000, /* what a write must take for a pass to be cut after 16 of them */
 };
-
-#define WAIT_FOR(condition)                                                                        \
-	do {                                                                                       \
-		uint64_t deadline_ms_ = clock_mono_ms() + DEADLINE_MS;                             \
-		while (!(condition)) {                                                             \
-			if (clock_mono_ms() > deadline_ms_)                                        \
-				fail_msg("waited in vain for: %s", #condition);                    \
-			(void)poll(NULL, 0, 1);                                                    \
-		}                                                                                  \
-	} while (0)
 
 /* ---- the world ---- */
 
@@ -1494,11 +1479,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(those_that_lag_are_counted_and_the_lowest_position_is_known),
 		cmocka_unit_test(whatever_happens_everybody_gets_everything_once_and_in_order),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	for (size_t i = 0; i < sizeof payload; i++)
 		payload[i] = (char)(i * 7 >> 2);
 	if (argc > 1)

@@ -3,8 +3,8 @@
 /*
  * The fan-out where the log is not all there: segments that are cold, ids that can't be read, and
  * what is found out to be damaged while it is sent. The log is a real one in memory, of which the
- * test says what is cold and what is missing. What a follower gets is compared, id by id, with what it
- * must get. PSAD_TEST_SEED repeats the random test.
+ * test says what is cold and what is missing. What a follower gets is compared, id by id, with what
+ * it must get. PSAD_TEST_SEED repeats the random test.
  */
 #include "net/fanout.h"
 
@@ -14,21 +14,15 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "chance.h"
+#include "deadline.h"
 #include "own_time.h"
 #include "base/buf.h"
-#include "base/clock.h"
 #include "wire/pattern.h"
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 enum {
 	IDS_MAX = 4000,
@@ -36,16 +30,6 @@ enum {
 	FOLLOWERS = 6,
 	PAYLOAD = 1000,
 };
-
-#define WAIT_FOR(condition)                                                                        \
-	do {                                                                                       \
-		uint64_t deadline_ms_ = clock_mono_ms() + DEADLINE_MS;                             \
-		while (!(condition)) {                                                             \
-			if (clock_mono_ms() > deadline_ms_)                                        \
-				fail_msg("waited in vain for: %s", #condition);                    \
-			(void)poll(NULL, 0, 1);                                                    \
-		}                                                                                  \
-	} while (0)
 
 static char error_text[LOG_ERROR_MAX];
 static char payload[PAYLOAD];
@@ -1082,11 +1066,8 @@ int main(int argc, char **argv)
 	                                        end),
 		TEST(whatever_is_cold_or_missing_everybody_is_told_all),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	memset(payload, 'x', sizeof payload);
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);

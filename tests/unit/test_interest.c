@@ -8,7 +8,6 @@
 #include "net/interest.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -540,10 +538,7 @@ int main(void)
 		cmocka_unit_test(a_question_ends_when_its_time_is_over),
 		cmocka_unit_test(runs_of_bits_are_found_wherever_they_begin_and_end),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	return cmocka_run_group_tests_name("interest", tests, NULL, NULL);
 }

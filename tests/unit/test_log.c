@@ -20,13 +20,10 @@
 
 #include <cmocka.h>
 
+#include "deadline.h"
 #include "base/clock.h"
 #include "log/chain.h"
 #include "log/frame.h"
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 enum {
 	SMALL = SEGMENT_SIZE_MIN,
@@ -63,16 +60,6 @@ struct fixture {
 
 static char payload[PAYLOAD_MAX];
 static char error[LOG_ERROR_MAX];
-
-#define WAIT_FOR(condition)                                                                        \
-	do {                                                                                       \
-		uint64_t deadline_ms_ = clock_mono_ms() + DEADLINE_MS;                             \
-		while (!(condition)) {                                                             \
-			if (clock_mono_ms() > deadline_ms_)                                        \
-				fail_msg("waited in vain for: %s", #condition);                    \
-			(void)poll(NULL, 0, 1);                                                    \
-		}                                                                                  \
-	} while (0)
 
 /* ---- what every test needs ---- */
 

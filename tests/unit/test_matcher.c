@@ -6,7 +6,6 @@
  * linked with the flags above.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -317,7 +315,7 @@ static void a_hash_that_belongs_to_another_topic_finds_nothing(void **state)
 	matcher_free(matcher);
 }
 
-/* A life in which allocations fail, from the first one on; what is asked in between must be right. */
+/* A life in which allocations fail, from the first on; what is asked in between must be right. */
 static void starve(struct filed *all, size_t n, unsigned turns)
 {
 	struct matcher *matcher = NULL;
@@ -452,10 +450,7 @@ int main(void)
 		cmocka_unit_test(a_pattern_that_is_taken_out_leaves_nothing_behind),
 		cmocka_unit_test(a_pattern_that_found_no_memory_leaves_nothing_behind),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	return cmocka_run_group_tests_name("matcher", tests, NULL, NULL);
 }

@@ -7,7 +7,6 @@
 #include "net/output.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -360,10 +358,7 @@ int main(void)
 		cmocka_unit_test(whoever_goes_leaves_no_memory_behind),
 		cmocka_unit_test(whatever_is_sent_goes_in_order_and_never_before_its_id),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	return cmocka_run_group_tests_name("output", tests, NULL, NULL);
 }

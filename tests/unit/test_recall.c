@@ -4,10 +4,6 @@
  */
 #include "net/recall.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
-#include <time.h>
-
 #include "filled.h"
 #include "wire/pattern.h"
 
@@ -154,11 +150,8 @@ int main(int argc, char **argv)
 		TEST(an_answer_is_kept),
 		TEST(an_answer_is_of_one_set_only),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);

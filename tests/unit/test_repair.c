@@ -98,8 +98,6 @@ static int begin(void **state)
 static int end(void **state)
 {
 	(void)state;
-	if (w.log != NULL)
-		close_log(&w);
 	world_end(&w);
 	return 0;
 }
@@ -925,12 +923,6 @@ static bool kill_repair(unsigned n)
 	return WEXITSTATUS(status) == 7;
 }
 
-static unsigned step(void)
-{
-	const char *scale = getenv("PSAD_TEST_SCALE");
-	return scale != NULL && strcmp(scale, "small") == 0 ? 7 : 1;
-}
-
 /* At every call; then either another repair, or a start, which is refused or has lost nothing. */
 static void kill_everywhere(const struct scenario *scenario, bool starts)
 {
@@ -938,7 +930,7 @@ static void kill_everywhere(const struct scenario *scenario, bool starts)
 	char when[64];
 	bool is_killed = true;
 
-	for (unsigned n = 1; is_killed; n += step()) {
+	for (unsigned n = 1; is_killed; n += stride()) {
 		uint32_t identity = prepare(scenario, expected);
 		is_killed = kill_repair(n);
 		if (!is_killed && getenv("SHOW") != NULL)
@@ -1028,7 +1020,7 @@ static void every_byte_of_headers_and_index_can_be_damaged(void **state)
 		offsetof(struct segment_header, failed),   FILTER_OFFSET};
 	const struct snapshot *whole = log_that(CLEAN);
 	uint64_t numbers[] = {2, tail, tail + 1};
-	unsigned jump = step();
+	unsigned jump = stride();
 
 	for (size_t n = 0; n < 3; n++) {
 		for (size_t i = 0; i < sizeof sectors / sizeof sectors[0]; i++)
@@ -1047,7 +1039,7 @@ static void a_file_can_be_cut_anywhere(void **state)
 	static char map[IDS_MAX + 1];
 	const struct snapshot *whole = log_that(CLEAN);
 
-	for (off_t size = 0; size < SMALL; size += 509 * (off_t)step()) {
+	for (off_t size = 0; size < SMALL; size += 509 * (off_t)stride()) {
 		for (uint64_t number = 1; number <= tail + 1; number++) {
 			char what[64];
 			snprintf(what, sizeof what, "file %d cut to %ld", (int)number, (long)size);
@@ -1183,18 +1175,11 @@ static void damage_by_chance(enum ended how)
 	close_log(&w);
 }
 
-static void draw_seed(void)
-{
-	const char *given = getenv("PSAD_TEST_SEED");
-	seed = given != NULL ? strtoull(given, NULL, 10) : clock_wall_us() | 1;
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
-}
-
 static void any_damage_is_repaired(void **state)
 {
 	(void)state;
 	draw_seed();
-	for (unsigned i = 0; i < 600; i += step())
+	for (unsigned i = 0; i < 600; i += stride())
 		damage_by_chance(i % 3 == 0 ? KILLED : CLEAN);
 }
 
@@ -1202,7 +1187,7 @@ static void any_damage_is_repaired_after_a_loss_of_power(void **state)
 {
 	(void)state;
 	draw_seed();
-	for (unsigned i = 0; i < 60; i += step())
+	for (unsigned i = 0; i < 60; i += stride())
 		damage_by_chance(POWER_LOST);
 }
 

@@ -5,10 +5,6 @@
  */
 #include "net/runs.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
-#include <time.h>
-
 #include "filled.h"
 #include "log/frame.h"
 
@@ -214,11 +210,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nothing_selected_is_an_empty_list),
 		cmocka_unit_test(what_has_been_damaged_is_not_copied),
 	};
-	const char *given = getenv("PSAD_TEST_SEED");
 
-	seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761u;
-	seed |= 1; /* xorshift stays at 0 */
-	printf("PSAD_TEST_SEED=%" PRIu64 "\n", seed);
+	draw_seed();
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);

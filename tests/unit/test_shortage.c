@@ -373,8 +373,6 @@ static int end(void **state)
 {
 	(void)state;
 	armed = NULL;
-	if (w.log != NULL)
-		close_log(&w);
 	forget_template();
 	world_end(&w);
 	return 0;
@@ -406,9 +404,7 @@ static bool is_of_reading; /* the fault: a repair does without what can't be rea
 /* All n while they are few, then with growing steps. */
 static uint64_t next_try(uint64_t n)
 {
-	const char *scale = getenv("PSAD_TEST_SCALE");
-	bool is_small = scale != NULL && strcmp(scale, "small") == 0;
-	return n + 1 + n / (is_small ? 3 : 12);
+	return n + 1 + n / (stride() > 1 ? 3 : 12);
 }
 
 static void try_each(const struct run *run)
@@ -464,7 +460,7 @@ static void live(void)
 	epoch_register(log_epoch(w.log), &w.me);
 	for (unsigned i = 0; i < MESSAGES; i++) {
 		uint64_t id = world_committed(&w) + 1;
-		/* Full is enough: another file is tried for each second, which is not waited for. */
+		/* Full is enough: another file is tried for each second, and not waited for. */
 		if (append_one(&w) != LOG_APPENDED)
 			break;
 		acknowledged = id;

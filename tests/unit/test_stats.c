@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "deadline.h"
 #include "base/clock.h"
 
 void *__real_realloc(void *block, size_t n);
@@ -28,10 +29,6 @@ void *__wrap_realloc(void *block, size_t n)
 {
 	return n > most ? NULL : __real_realloc(block, n);
 }
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 enum { MESSAGES = 7 };
 
@@ -156,9 +153,7 @@ static void the_log_and_the_memory_are_told_as_they_are(void **state)
 	assert_true(value_of("log_head") == MESSAGES);
 	assert_true(value_of("log_messages") == MESSAGES);
 	/* The keeper says it in its first pass. */
-	uint64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-	while (value_of("log_bytes") < SEGMENT_SIZE_MIN)
-		assert_true(clock_mono_ms() < deadline_ms);
+	WAIT_FOR(value_of("log_bytes") >= SEGMENT_SIZE_MIN);
 	assert_true(value_of("log_segments") == 1);
 	assert_true(value_of("workers") == 2);
 	assert_true(value_of("input_memory_bytes") == 4096);

@@ -43,8 +43,6 @@ static int end(void **state)
 	(void)state;
 	atomic32_store_release(&is_held_up, 0);
 	atomic32_store_release(&is_failing, 0);
-	if (w.log != NULL)
-		close_log(&w);
 	world_end(&w);
 	return 0;
 }

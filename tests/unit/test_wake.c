@@ -15,12 +15,8 @@
 
 #include <cmocka.h>
 
+#include "deadline.h"
 #include "base/atomic.h"
-#include "base/clock.h"
-
-#ifndef DEADLINE_MS
-#define DEADLINE_MS 30000 /* for what must happen at last */
-#endif
 
 enum { SLEEPERS = 3, RINGERS = 2, ROUNDS = 2000, MANY = 10000000 };
 
@@ -334,12 +330,8 @@ static void no_ring_is_lost_between_threads(void **state)
 		assert_int_equal(pthread_create(&ringers[i], NULL, publish, NULL), 0);
 	for (size_t i = 0; i < RINGERS; i++)
 		pthread_join(ringers[i], NULL);
-	uint64_t deadline = clock_mono_ms() + DEADLINE_MS;
 	for (size_t i = 0; i < SLEEPERS; i++)
-		while (atomic64_load_acquire(&taken[i]) != last) {
-			assert_true(clock_mono_ms() < deadline);
-			(void)poll(NULL, 0, 1);
-		}
+		WAIT_FOR(atomic64_load_acquire(&taken[i]) == last);
 	for (size_t i = 0; i < SLEEPERS; i++)
 		pthread_join(followers[i], NULL);
 }
