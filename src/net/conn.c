@@ -100,8 +100,10 @@ static void choose_timer(struct conn *conn, bool had_traffic)
 	/* Each body has the whole time to itself. */
 	bool is_another_body = kind == TIMER_PUT && conn->timer_mark != conn->executed;
 	bool is_renewed = had_traffic && (kind == TIMER_IDLE || kind == TIMER_PROGRESS);
-	if (kind != conn->timer || is_another_body || is_renewed)
+	if (kind != conn->timer || is_another_body || is_renewed) {
 		worker_set_timer(conn->worker, conn, kind);
+		conn->has_sent = false;
+	}
 	conn->timer_mark = conn->executed;
 }
 
@@ -453,6 +455,12 @@ static bool is_peer_gone(const struct conn *conn)
 	return poll(&peer, 1, 0) == 1 && (peer.revents & (POLLERR | POLLHUP)) != 0;
 }
 
+/* It is the peer that takes nothing, and not we who wait for the log, the disk or our turn. */
+static bool is_peer_slow(const struct conn *conn)
+{
+	return conn->is_writing && !conn->has_sent;
+}
+
 void conn_expire(struct conn *conn)
 {
 	switch (conn->timer) {
@@ -463,7 +471,14 @@ void conn_expire(struct conn *conn)
 			worker_set_timer(conn->worker, conn, TIMER_PEER);
 		return;
 	case TIMER_PROGRESS:
-		conn_cut(conn);
+		if (is_peer_slow(conn)) {
+			conn_cut(conn);
+		} else if (is_peer_gone(conn)) {
+			conn_kill(conn);
+		} else {
+			worker_set_timer(conn->worker, conn, TIMER_PROGRESS);
+			conn->has_sent = false;
+		}
 		return;
 	case TIMER_LINGER:
 		conn_kill(conn);

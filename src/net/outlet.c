@@ -31,8 +31,10 @@ static ssize_t write_socket(struct conn *conn, const struct iovec *iov, int coun
 	for (;;) {
 		ssize_t n = count == 1 ? send(conn->fd, iov->iov_base, size, MSG_NOSIGNAL)
 		                       : sendmsg(conn->fd, &message, MSG_NOSIGNAL);
-		if (n >= 0)
+		if (n >= 0) {
+			conn->has_sent = true;
 			return n;
+		}
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return 0;
 		/* No memory in the kernel is no reason to lose a peer: it is as if it was full. */

@@ -7,6 +7,7 @@ import pytest
 
 from broker import Broker
 from durable import Durable
+from hang import Hang, build_library
 
 
 def pytest_configure(config):
@@ -47,3 +48,13 @@ def durable(tmp_path):
     yield make
     for one in made:
         one.end()
+
+
+@pytest.fixture(scope="module")
+def hang_library(tmp_path_factory):
+    return build_library(tmp_path_factory.mktemp("hang"))
+
+
+@pytest.fixture
+def hang(hang_library, tmp_path):
+    return Hang(hang_library, tmp_path)

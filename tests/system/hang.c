@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * hang: a library for LD_PRELOAD that makes one thread of a program hang when it is told to, where
- * the kernel could: in a system call that does not return.
+ * the kernel could: in a system call that does not return; and lets time go by for all of them.
  *
  * While the file $HANG_DIR/<thread>.<call> is there, a thread of that name waits in that call; the
  * file <thread>.<call>.held appears when it does. Calls: epoll_wait, poll, listen, sendmsg, send,
- * fdatasync, posix_fallocate.
+ * fdatasync, posix_fallocate, madvise. The monotonic clock is ahead by as many seconds as the file
+ * $HANG_DIR/later has bytes.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -14,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -54,4 +57,23 @@ WRAP(int, listen, (int fd, int backlog), (fd, backlog))
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
 WRAP(ssize_t, send, (int fd, const void *bytes, size_t size, int flags), (fd, bytes, size, flags))
 WRAP(int, fdatasync, (int fd), (fd))
+WRAP(int, madvise, (void *at, size_t size, int advice), (at, size, advice))
 WRAP(int, posix_fallocate, (int fd, off_t offset, off_t length), (fd, offset, length))
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	static int (*real)(clockid_t, struct timespec *);
+	const char *dir = getenv("HANG_DIR");
+	char path[512];
+	struct stat later;
+
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
+	int result = real(clock, now);
+	if (result == 0 && dir != NULL &&
+	    (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE) &&
+	    snprintf(path, sizeof path, "%s/later", dir) < (int)sizeof path &&
+	    stat(path, &later) == 0)
+		now->tv_sec += later.st_size;
+	return result;
+}

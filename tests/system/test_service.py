@@ -31,42 +31,6 @@ def manager(tmp_path):
     one.close()
 
 
-@pytest.fixture(scope="module")
-def hang_library(tmp_path_factory):
-    """The library that makes a thread hang, or a skip."""
-    if FLAVOUR:
-        pytest.skip("the library is not for sanitizers")
-    if shutil.which("cc") is None:
-        pytest.skip("no compiler to build hang.c with")
-    library = tmp_path_factory.mktemp("hang") / "hang.so"
-    subprocess.run(["cc", "-std=gnu11", "-O1", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-w", "-o",
-                    library, ROOT / "tests/system/hang.c", "-ldl", "-pthread"], check=True)
-    return library
-
-
-class Hang:
-    """Makes threads of a daemon hang."""
-
-    def __init__(self, library, directory):
-        self.directory = directory / "hang"
-        self.directory.mkdir()
-        self.environment = {"LD_PRELOAD": str(library), "HANG_DIR": str(self.directory)}
-
-    def begin(self, thread, call):
-        (self.directory / f"{thread}.{call}").touch()
-
-    def wait(self, thread, call):
-        wait_until((self.directory / f"{thread}.{call}.held").exists, f"{thread} hangs in {call}")
-
-    def end(self, thread, call):
-        (self.directory / f"{thread}.{call}").unlink()
-
-
-@pytest.fixture
-def hang(hang_library, tmp_path):
-    return Hang(hang_library, tmp_path)
-
-
 # --- the life of a service ------------------------------------------------------------------------
 
 @pytest.mark.parametrize("is_abstract", [False, True], ids=["path", "abstract"])
