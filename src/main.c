@@ -225,6 +225,7 @@ static int serve(struct config *config, const struct server_sources *sources,
 		return EXIT_START;
 	server_run(server);
 	server_free(server);
+	diag(DIAG_NOTICE, "stopped");
 	return EXIT_OK;
 }
 

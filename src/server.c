@@ -464,7 +464,6 @@ struct server *server_start(struct config *config, const struct server_sources *
 void server_run(struct server *server)
 {
 	(void)event_base_loop(server->base, EVLOOP_NO_EXIT_ON_EMPTY);
-	diag(DIAG_NOTICE, "stopped");
 }
 
 void server_free(struct server *server)
