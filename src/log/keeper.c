@@ -6,17 +6,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/diag.h"
-#include "base/thread.h"
 #include "log/chain.h"
 #include "log/recover.h"
 #include "log/store.h"
@@ -38,9 +34,7 @@ enum {
 struct keeper {
 	struct log *log;
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
-	pthread_t thread;
-	int eventfd;
-	uint32_t is_stopping;
+	struct background background;
 	struct beat beat;
 
 	/* Written by keeper_set_retention, relaxed: each stands for itself. */
@@ -512,14 +506,10 @@ static void *keep(void *context)
 {
 	struct keeper *keeper = context;
 	pthread_setname_np(pthread_self(), "psad-keeper");
-	while (atomic32_load_relaxed(&keeper->is_stopping) == 0) { /* the join orders the rest */
+	while (!background_is_stopping(&keeper->background)) {
 		int timeout_ms = pass(keeper);
 		beat_raise(&keeper->beat);
-		struct pollfd ready = {.fd = keeper->eventfd, .events = POLLIN};
-		if (poll(&ready, 1, timeout_ms) > 0) {
-			eventfd_t kicks;
-			(void)eventfd_read(keeper->eventfd, &kicks);
-		}
+		background_sleep(&keeper->background, timeout_ms);
 	}
 	beat_end(&keeper->beat);
 	return NULL;
@@ -529,7 +519,7 @@ static void *keep(void *context)
 
 void keeper_kick(struct keeper *keeper)
 {
-	(void)eventfd_write(keeper->eventfd, 1);
+	background_kick(&keeper->background);
 }
 
 const struct beat *keeper_beat(const struct keeper *keeper)
@@ -604,30 +594,28 @@ int keeper_start(struct log *log, const struct log_options *options, struct reco
 	keeper->retain_bytes = options->retain_bytes;
 	keeper->retain_messages = options->retain_messages;
 	keeper->retain_age_us = options->retain_age_us;
-	keeper->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (keeper->eventfd < 0)
-		goto fail;
+	if (background_open(&keeper->background) != 0) {
+		free(keeper);
+		return -1;
+	}
 	epoch_register(&log->epoch, &keeper->epoch);
 	if ((found != NULL ? take_chain(keeper, found) : build_chain(keeper)) != 0)
 		goto fail;
 	publish_bytes(keeper);
 	log->keeper = keeper; /* the thread's first pass may roll, which kicks us */
-	if (thread_start(&keeper->thread, keep, keeper) == 0)
+	if (background_start(&keeper->background, keep, keeper) == 0)
 		return 0;
 	free_chain(keeper);
 fail:
 	log->keeper = NULL;
-	if (keeper->eventfd >= 0)
-		close(keeper->eventfd);
+	background_close(&keeper->background);
 	free(keeper);
 	return -1;
 }
 
 void keeper_stop(struct keeper *keeper)
 {
-	atomic32_store_relaxed(&keeper->is_stopping, 1); /* the kick and the join order the rest */
-	keeper_kick(keeper);
-	pthread_join(keeper->thread, NULL);
+	background_stop(&keeper->background);
 }
 
 void keeper_free(struct keeper *keeper)
@@ -636,6 +624,6 @@ void keeper_free(struct keeper *keeper)
 	free_held(keeper);
 	release_free_segments(keeper);
 	free_chain(keeper);
-	close(keeper->eventfd);
+	background_close(&keeper->background);
 	free(keeper);
 }

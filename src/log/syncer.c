@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/diag.h"
-#include "base/servant.h"
 #include "log/chain.h"
 #include "log/store.h"
 #include "log/warmer.h"
@@ -24,7 +24,7 @@ struct syncer {
 	_Alignas(CACHE_LINE) uint32_t sleeps;
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
 	struct log *log;
-	struct servant servant;
+	struct background background;
 	uint32_t is_kicked;   /* set before the kick, which orders it */
 	uint64_t interval_us; /* relaxed: a limit stands alone */
 	struct beat beat;
@@ -230,7 +230,7 @@ static void sleep_until_kicked(struct syncer *syncer)
 	atomic32_store_relaxed(&syncer->sleeps, follows);
 	fence_full(); /* [O21] `sleeps` before the look at the log */
 	if (!follows || !has_news(syncer))
-		servant_sleep(&syncer->servant, TICK_MS);
+		background_sleep(&syncer->background, TICK_MS);
 	atomic32_store_relaxed(&syncer->sleeps, 0); /* a kick too many costs a turn */
 }
 
@@ -253,10 +253,11 @@ static void wait_for_interval(struct syncer *syncer)
 
 	if (syncer->log->sync != LOG_SYNC_INTERVAL)
 		return;
-	while ((left_us = until_due_us(syncer)) > 0 && !servant_is_stopping(&syncer->servant) &&
+	while ((left_us = until_due_us(syncer)) > 0 &&
+	       !background_is_stopping(&syncer->background) &&
 	       atomic32_load_relaxed(&syncer->is_kicked) == 0) {
 		uint64_t left_ms = left_us / 1000 + 1;
-		servant_sleep(&syncer->servant, left_ms < TICK_MS ? (int)left_ms : TICK_MS);
+		background_sleep(&syncer->background, left_ms < TICK_MS ? (int)left_ms : TICK_MS);
 		beat_raise(&syncer->beat);
 	}
 	atomic32_store_relaxed(&syncer->is_kicked, 0); /* what it is about is looked at now */
@@ -267,7 +268,7 @@ static void *run(void *context)
 	struct syncer *syncer = context;
 
 	pthread_setname_np(pthread_self(), "psad-syncer");
-	while (!servant_is_stopping(&syncer->servant)) {
+	while (!background_is_stopping(&syncer->background)) {
 		beat_raise(&syncer->beat);
 		sleep_until_kicked(syncer);
 		if (log_has_failed(syncer->log)) {
@@ -291,7 +292,7 @@ static void *run(void *context)
 
 void syncer_stir(struct syncer *syncer)
 {
-	servant_kick(&syncer->servant);
+	background_kick(&syncer->background);
 }
 
 void syncer_kick(struct syncer *syncer)
@@ -329,7 +330,7 @@ struct syncer *syncer_new(struct log *log, uint64_t interval_us)
 	syncer->log = log;
 	syncer->interval_us = interval_us;
 	syncer->last_watch_us = clock_mono_us();
-	if (servant_open(&syncer->servant) != 0) {
+	if (background_open(&syncer->background) != 0) {
 		free(syncer);
 		return NULL;
 	}
@@ -339,12 +340,12 @@ struct syncer *syncer_new(struct log *log, uint64_t interval_us)
 
 int syncer_start(struct syncer *syncer)
 {
-	return servant_start(&syncer->servant, run, syncer);
+	return background_start(&syncer->background, run, syncer);
 }
 
 void syncer_stop(struct syncer *syncer)
 {
-	servant_stop(&syncer->servant);
+	background_stop(&syncer->background);
 }
 
 bool syncer_finish(struct syncer *syncer)
@@ -358,6 +359,6 @@ void syncer_free(struct syncer *syncer)
 {
 	if (syncer == NULL)
 		return;
-	servant_close(&syncer->servant);
+	background_close(&syncer->background);
 	free(syncer);
 }

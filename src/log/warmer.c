@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/diag.h"
-#include "base/servant.h"
 #include "log/chain.h"
 #include "log/pages.h"
 #include "log/store.h"
@@ -48,7 +48,7 @@ struct warmer {
 	_Alignas(CACHE_LINE) struct segment *wanted;
 	_Alignas(CACHE_LINE) struct epoch_thread epoch;
 	struct log *log;
-	struct servant servant;
+	struct background background;
 
 	struct segment *first, *last; /* the queue of those taken from the stack, by next_wanted */
 	struct mapped mapped[WARMER_MAPPED_MAX];
@@ -328,7 +328,7 @@ enum warm_verdict {
 static bool is_to_stop(struct warmer *warmer, const struct segment *segment)
 {
 	dismiss_retired(warmer);
-	return servant_is_stopping(&warmer->servant) || segment_is_retired(segment);
+	return background_is_stopping(&warmer->background) || segment_is_retired(segment);
 }
 
 /* Reads the pages begin..end - 1 of the mapping from the disk. */
@@ -465,8 +465,8 @@ static enum warm_verdict warm(struct warmer *warmer, struct segment *segment)
 		say_memory(warmer, -ENOMEM);
 	store_unmap(segment, map);
 	free(list.gaps);
-	return verdict == WARM_STOPPED && !servant_is_stopping(&warmer->servant) ? WARM_DONE
-	                                                                         : verdict;
+	return verdict == WARM_STOPPED && !background_is_stopping(&warmer->background) ? WARM_DONE
+	                                                                               : verdict;
 }
 
 /* ---- the thread ---- */
@@ -508,8 +508,8 @@ static void *run(void *context)
 	struct warmer *warmer = context;
 
 	pthread_setname_np(pthread_self(), "psad-warmer");
-	while (!servant_is_stopping(&warmer->servant))
-		servant_sleep(&warmer->servant, pass(warmer));
+	while (!background_is_stopping(&warmer->background))
+		background_sleep(&warmer->background, pass(warmer));
 	return NULL;
 }
 
@@ -517,7 +517,7 @@ static void *run(void *context)
 
 void warmer_kick(struct warmer *warmer)
 {
-	servant_kick(&warmer->servant);
+	background_kick(&warmer->background);
 }
 
 void warmer_want(struct warmer *warmer, struct segment *segment)
@@ -545,7 +545,7 @@ struct warmer *warmer_new(struct log *log, size_t mapped_max)
 	warmer->log = log;
 	warmer->mapped_max =
 		mapped_max == 0 || mapped_max > WARMER_MAPPED_MAX ? WARMER_MAPPED_MAX : mapped_max;
-	if (servant_open(&warmer->servant) != 0) {
+	if (background_open(&warmer->background) != 0) {
 		free(warmer);
 		return NULL;
 	}
@@ -556,12 +556,12 @@ struct warmer *warmer_new(struct log *log, size_t mapped_max)
 
 int warmer_start(struct warmer *warmer)
 {
-	return servant_start(&warmer->servant, run, warmer);
+	return background_start(&warmer->background, run, warmer);
 }
 
 void warmer_stop(struct warmer *warmer)
 {
-	servant_stop(&warmer->servant);
+	background_stop(&warmer->background);
 }
 
 void warmer_release(struct warmer *warmer)
@@ -576,6 +576,6 @@ void warmer_free(struct warmer *warmer)
 {
 	if (warmer == NULL)
 		return;
-	servant_close(&warmer->servant);
+	background_close(&warmer->background);
 	free(warmer);
 }

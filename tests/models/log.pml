@@ -38,7 +38,7 @@
  *     src/log/keeper.c link_spare 49b64075
  *     src/log/keeper.c provide_spares 149e55e4
  *     src/log/keeper.c pass 65632e44
- *     src/log/keeper.c keep 3bf0c7c7
+ *     src/log/keeper.c keep 7265559c
  */
 
 /* Bounds, one set for each run: see the table in tests/models/run. */

@@ -18,8 +18,8 @@
  *     src/log/syncer.c run_job a94e4e10
  *     src/log/syncer.c sync_all a0330f87
  *     src/log/syncer.c has_news cde8862e
- *     src/log/syncer.c sleep_until_kicked d47d9509
- *     src/log/syncer.c run 78d48551
+ *     src/log/syncer.c sleep_until_kicked 5a24564b
+ *     src/log/syncer.c run e91ad646
  *     src/log/syncer.c syncer_announce 0d035b75
  *     src/log/log.c log_announce f621f13b
  *     src/log/log.c log_has_failed 155c89d1
