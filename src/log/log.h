@@ -135,8 +135,11 @@ bool log_is_final(struct log *log);
 /* The oldest id kept; head + 1 when nothing is. Thread: any, inside a section. */
 uint64_t log_first(struct log *log);
 
-/* Blocks of neighbouring entries of one segment: what readers work by. */
-enum { BLOCK_ENTRIES = 16384 };
+/*
+ * Blocks of neighbouring entries of one segment: what readers work by. So many that a pass over a
+ * thousand topics has dozens of messages for each; other things end it before where they are large.
+ */
+enum { BLOCK_ENTRIES = 65536 };
 
 struct block {
 	const struct segment *segment;

@@ -27,7 +27,7 @@ struct run {
 	uint32_t before; /* an earlier one's place in interest->runs, or RUN_NONE */
 };
 
-enum { RUNS_MIN = 256, RUNS_MAX = 64 << 10, RUN_NONE = UINT32_MAX };
+enum { RUNS_MIN = 256, RUNS_MAX = 128 << 10, RUN_NONE = UINT32_MAX };
 
 struct interest_pattern {
 	size_t uses; /* sets and commands under way that hold it */
