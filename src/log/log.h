@@ -2,9 +2,10 @@
 /*
  * log: the one shared log of a broker: every accepted message in one total order, as wire bytes.
  *
- *      directory --> [ segment | segment | ... | tail | spare ]     the keeper links spares behind
- *                       ^ first id                ^ appends          the tail and drops from the
- *                       front
+ *      directory --> [ segment | segment | ... | tail | spare ]
+ *                       ^ first id                ^ appends
+ *
+ * The keeper links spares behind the tail and drops segments from the front.
  *
  * Any number of threads append and read without a lock. The head is the newest id up to which
  * everything has been committed; readers go no further. Retention drops whole segments from the old
@@ -124,7 +125,7 @@ uint64_t log_committed(struct log *log);
 /* Everything up to here survives what can be survived: of a log in memory, the head. Thread: any,
  * inside a section. */
 uint64_t log_synced(struct log *log);
-/* "memory", "no", "interval" or "always". */
+/* "memory", "no", "interval" or "always". Thread: any. */
 const char *log_sync_word(const struct log *log);
 /* Whether appending is over for good. Thread: any. */
 bool log_has_failed(const struct log *log);
@@ -169,7 +170,7 @@ enum block_verdict {
  */
 enum block_verdict log_block(struct log *log, uint64_t id, uint64_t upto, struct block *block);
 /* The same looking back: the entries from the beginning of id's block, or behind a gap, up to `id`
- * (<= head); of a gap, from its beginning to `id`. */
+ * (<= head); of a gap, from its beginning to `id`. Thread: any, inside a section. */
 enum block_verdict log_block_back(struct log *log, uint64_t id, struct block *block);
 
 /*

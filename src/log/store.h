@@ -52,6 +52,7 @@ long store_owner(const struct store *store);
 /* Unlocks. Thread: the last one. */
 void store_close(struct store *store);
 
+/* Its path, as it was given. Thread: any, like the next three. */
 const char *store_dir(const struct store *store);
 /* Its descriptor, the store's own: for those who do to its files what is not done here. */
 int store_fd(const struct store *store);
@@ -85,16 +86,15 @@ struct store_plan {
 	uint64_t number;
 	size_t size;
 	uint32_t max_entries;
-	uint64_t
-		before; /* the newest id that anything before may have: the bound follows from it */
-	uint64_t base;  /* 0: by chain */
+	uint64_t before; /* the newest id that anything before may have: the bound goes by it */
+	uint64_t base;   /* 0: where what comes before it in the chain ends */
 	enum loss loss;
 };
 
 /*
  * Makes a file, replacing one of the same name, and its segment: mapped, populated, published, with
  * neither base nor follower. NULL: *error is a negative errno and nothing is left of it.
- * Thread: the keeper.
+ * Thread: the keeper, or startup.
  */
 struct segment *store_make_segment(struct store *store, const struct store_plan *plan, int *error);
 

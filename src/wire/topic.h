@@ -31,7 +31,8 @@ const char *topic_check(struct slice topic);
 
 /*
  * The keyed hash by which a topic is filed in the log and looked up by subscribers. `key` is
- * random per log, so that nobody can choose topics that collide.
+ * random per log, so that topics can't be chosen beforehand to collide. Where two do, their bytes
+ * tell them apart.
  */
 uint32_t topic_hash(uint64_t key, struct slice topic);
 
