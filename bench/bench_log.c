@@ -10,10 +10,10 @@
  *     memory       appends to memory at its first use and afterwards
  *
  * bench/log/ holds the rivals and the cases. The rivals take turns, N rounds of all; tables show
- * medians. The ratios are what counts: on a machine that others use too, nanoseconds mean nothing by
- * themselves. The CSV has a row for each rival of each line: ns are of CPU, for a message appended
- * and for a message that one subscriber reads; messages_per_s is by the wall clock, until the last
- * subscriber has read the last message.
+ * medians. The ratios are what counts: on a machine that others use too, nanoseconds mean nothing
+ * by themselves. The CSV has a row for each rival of each line: ns are of CPU, for a message
+ * appended and for a message that one subscriber reads; messages_per_s is by the wall clock, until
+ * the last subscriber has read the last message.
  */
 #include <getopt.h>
 #include <stdbool.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rival_list: what psad's first sketch was compared with: one linked list of copied messages under a
- * reader-writer lock. A message is freed when every subscriber is past it.
+ * rival_list: what psad's first sketch was compared with: one linked list of copied messages under
+ * a reader-writer lock. A message is freed when every subscriber is past it.
  *
- * Made as well as it can be: allocating, copying and formatting are outside the lock, so is freeing,
- * a batch takes the lock once, readers walk many messages under it.
+ * Made as well as it can be: allocating, copying and formatting are outside the lock, so is
+ * freeing, a batch takes the lock once, readers walk many messages under it.
  */
 #include "contest.h"
 

@@ -135,8 +135,8 @@ void diag(enum diag_level level, const char *format, ...)
 }
 
 /*
- * One mutex for all limits: what is limited is seldom shown, and never in a hurry. Below it, `listed`
- * are those that have something to tell.
+ * One mutex for all limits: what is limited is seldom shown, and never in a hurry. Below it,
+ * `listed` are those that have something to tell.
  */
 static pthread_mutex_t limits_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct diag_limit *listed;

@@ -27,7 +27,7 @@ void header_set_constant(struct header_constant *part)
 
 bool header_constant_is_good(const struct header_constant *part)
 {
-	/* The check says that it is as it was written; these, that it was written by a psad here. */
+	/* The check says that it is as it was written; these, that a psad here wrote it. */
 	return part->check == CHECK_OF(part, 0) && part->byte_order == STORE_BYTE_ORDER &&
 	       memcmp(part->magic, header_magic, sizeof part->magic) == 0;
 }

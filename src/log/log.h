@@ -54,8 +54,8 @@ struct log_options {
 };
 
 /*
- * The most messages that all threads together may be appending at a time, so that recovery knows how
- * long a hole can be: a thousand threads with a batch of 64 each.
+ * The most messages that all threads together may be appending at a time, so that recovery knows
+ * how long a hole can be: a thousand threads with a batch of 64 each.
  */
 enum { LOG_CLAIMED_MAX = 64 << 10 };
 
@@ -77,8 +77,8 @@ void log_close(struct log *log);
 
 /* Applies other retention limits; `segment_size` can't change. Thread: one (main). */
 void log_set_retention(struct log *log, const struct log_options *options);
-/* Of LOG_SYNC_INTERVAL; what waits for its sync now is synced by the shorter of the two. Thread: one
- * (main). */
+/* Of LOG_SYNC_INTERVAL; what waits for its sync now is synced by the shorter of the two. Thread:
+ * one (main). */
 void log_set_sync_interval(struct log *log, uint64_t sync_interval_us);
 
 /* Signs of life: of the thread that makes and drops segments, and of the one that syncs them (NULL:
@@ -186,8 +186,8 @@ void log_want(struct log *log, const struct block *block);
 uint64_t log_warmed(const struct log *log);
 
 /*
- * What the block is of can't be read (EFAULT of a system call): all of its segment is a gap from here
- * on. Thread: any, inside the section.
+ * What the block is of can't be read (EFAULT of a system call): all of its segment is a gap from
+ * here on. Thread: any, inside the section.
  */
 void log_damage(struct log *log, const struct block *block);
 /* Whether that has been found out since the block was: what has been read of it may be anything. To

@@ -267,9 +267,9 @@ static int keep_spares(struct work *work, size_t nth)
 }
 
 /*
- * The log goes on in a new file. On a full disk it does not: the last segment, which takes no more, is
- * the tail until the keeper finds room, and what is there can be read. Not after the machine's death:
- * only a new file says above which ids the log goes on.
+ * The log goes on in a new file. On a full disk it does not: the last segment, which takes no more,
+ * is the tail until the keeper finds room, and what is there can be read. Not after the machine's
+ * death: only a new file says above which ids the log goes on.
  */
 static int begin_file(struct work *work, size_t tail)
 {

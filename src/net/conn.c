@@ -424,7 +424,7 @@ static bool drive_once(struct conn *conn)
 		}
 		conn_become(conn, CONN_LINGERING);
 	}
-	/* Its answers were taken: its commands go on in the next turn, so that others have theirs. */
+	/* Its answers were taken: its commands go on in the next turn, behind the others'. */
 	if (conn->stall == STALL_ANSWERS && !session_is_stalled(conn))
 		worker_make_ready(conn->worker, conn);
 	return conn->state != state;

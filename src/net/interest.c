@@ -233,7 +233,7 @@ struct interest_set *interest_add(struct interest *interest, struct interest_set
 		if (added[held] == NULL)
 			goto out;
 	}
-	/* Holds are given back by what stands in `uses`, so keep a list apart from the sorted key. */
+	/* Each hold is given back, those said twice too: the sorted key is a list of its own. */
 	void **sorted = malloc((1 + old + held) * sizeof *sorted);
 	if (sorted == NULL)
 		goto out;
@@ -480,7 +480,7 @@ static void bits_clear_range(struct bits *bits, uint32_t from, uint32_t to)
 	}
 }
 
-/* The same as below of a set that is one topic, which is what most are: a few nanoseconds an entry. */
+/* As below, for a set that is one topic, which most are: a few nanoseconds an entry. */
 static uint64_t match_topic(const struct interest_pattern *pattern, const struct block *block,
                             uint32_t from, uint32_t to, struct bits *bits)
 {
@@ -493,7 +493,7 @@ static uint64_t match_topic(const struct interest_pattern *pattern, const struct
 
 	for (uint32_t i = from; i < to; i++, entry--) { /* the index grows downwards */
 		if (i == digits_end) {
-			/* Blocks are short: at most one border between numbers of digits is in one. */
+			/* Where the last id has more digits than this one, each is asked. */
 			topic_at = frame_topic_offset(block->first + i);
 			digits_end = to;
 			if (frame_topic_offset(block->first + to - 1) != topic_at)

@@ -47,8 +47,8 @@ static uint32_t cut_run(const struct block *block, uint32_t first, uint32_t end,
 }
 
 /*
- * Many small pieces become one: the kernel charges more for a piece than a copy of it costs, and each
- * follower of the list would be charged.
+ * Many small pieces become one: the kernel charges more for a piece than a copy of it costs, and
+ * each follower of the list would be charged.
  */
 static void gather(struct run_list *list, const struct block *block)
 {
@@ -109,7 +109,7 @@ static uint32_t entry_at(const struct block *block, uint32_t first, uint32_t end
 	const size_t offset = block_entry(block, first)->offset + at;
 	uint32_t low = first, high = end;
 
-	/* Invariant: what begins at or before it is from `low` down, what begins behind from `high` up. */
+	/* Invariant: `low` and those below begin at or before it, `high` and those above behind. */
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
 		if (block_entry(block, middle)->offset <= offset)

@@ -98,8 +98,8 @@ int config_check_reload(const struct config *running, const struct config *fresh
                         size_t error_size);
 /*
  * Takes it over, and calls changed() once for each key that differs, also for those that stay as
- * they were until a restart. What *running owned and has given up is in *fresh then, which stays the
- * caller's.
+ * they were until a restart. What *running owned and has given up is in *fresh then, which stays
+ * the caller's.
  */
 void config_adopt(struct config *running, struct config *fresh, config_changed *changed,
                   void *context);

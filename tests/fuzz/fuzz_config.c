@@ -135,7 +135,7 @@ static void check_config(const struct config *config)
 	check_addresses(config);
 }
 
-/* What an override gives to the key; NULL: it is of another one. Blanks around the key don't count. */
+/* What an override gives to the key, blanks around it or not; NULL: it is of another one. */
 static const char *override_of(const char *override, const char *key)
 {
 	static const char blanks[] = " \t\r\f\v";

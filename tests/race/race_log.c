@@ -319,7 +319,7 @@ struct reader {
 	uint64_t seen_head;
 	uint64_t read, dropped, lives, cold; /* counts */
 	uint64_t last_time_us;
-	/* What comes next from each producer + 1, or UNKNOWN; exact as long as nothing is missed. */
+	/* What comes next from each producer + 1, or UNKNOWN; exact while nothing is missed. */
 	uint64_t expected[PRODUCERS_MAX];
 	bool is_gapless;
 	uint64_t last_base;

@@ -6,8 +6,8 @@
  * rounds: each adds a few times, and then all wait, without another ring, until every sleeper has
  * seen what the round came to. So that a single ring that is lost leaves a sleeper behind for good,
  * which a deadline finds. Some sleepers sleep as workers do, in epoll_wait with their eventfd
- * edge-triggered and never read; some poll and read it; some only try to read it all the time, which
- * brings them back sooner than the kernel could.
+ * edge-triggered and never read; some poll and read it; some only try to read it all the time,
+ * which brings them back sooner than the kernel could.
  *
  * Now and then everybody is stopped and started anew: with a flag and a ring, or with a flag and a
  * direct write to the sleeper's eventfd, as one who puts a thing into a worker's mailbox does.
@@ -163,7 +163,7 @@ static void *nap(void *context)
 
 /* ---- publishers ---- */
 
-/* A pause of any order of magnitude, so that some ring comes just when a sleeper is about to park. */
+/* A pause of any order of magnitude: some ring comes just when a sleeper is about to park. */
 static void spin(uint64_t *random)
 {
 	for (uint64_t n = draw(random) % (2ULL << draw(random) % SPIN_BITS); n > 0; n--)
@@ -173,8 +173,8 @@ static void spin(uint64_t *random)
 }
 
 /*
- * Takes the cache lines that hold `parked` to this processor: a sleeper's store to it then waits for
- * the line, while a look at it here is quick. Where a fence is missing, this shows it.
+ * Takes the cache lines that hold `parked` to this processor: a sleeper's store to it then waits
+ * for the line, while a look at it here is quick. Where a fence is missing, this shows it.
  */
 static void take_lines(void)
 {

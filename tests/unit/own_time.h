@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * own_time: what the test's own thread measures is as long as the test says, however busy the machine
- * is; all other threads have the true time. Links with -Wl,--wrap=clock_mono_us.
+ * own_time: what the test's own thread measures is as long as the test says, however busy the
+ * machine is; all other threads have the true time. Links with -Wl,--wrap=clock_mono_us.
  */
 #ifndef PSAD_TESTS_OWN_TIME_H
 #define PSAD_TESTS_OWN_TIME_H
