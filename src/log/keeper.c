@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "log/chain.h"
+#include "log/pages.h"
 #include "log/recover.h"
 #include "log/store.h"
 #include "log/syncer.h"
@@ -29,6 +30,8 @@ enum {
 	SPARES_MAX = 2,          /* so that the bound holds: see max_bytes() */
 	FREE_MAX = 4,            /* segments kept for reuse */
 	TRIM_MIN = 64 << 10,     /* an unused middle smaller than this is not worth a system call */
+	AHEAD_MIN = 64 << 10,    /* bytes of pages that are ready before the appends come to them */
+	AHEAD_MAX = 512 << 10,
 };
 
 struct keeper {
@@ -39,6 +42,10 @@ struct keeper {
 
 	/* Written by keeper_set_retention, relaxed: each stands for itself. */
 	uint64_t retain_bytes, retain_messages, retain_age_us;
+
+	/* Of the tail: its base, and what is ready of its data and of its index. */
+	uint64_t ready_base;
+	size_t ready_data, ready_index;
 
 	struct segment *free; /* out of use, by next_free */
 	size_t free_count;
@@ -82,6 +89,14 @@ static void publish_bytes(struct keeper *keeper)
 
 /* ---- segments out of use ---- */
 
+/* Those from..to - 1 of the mapping. Where they can't be had now they will be when they are needed. */
+static void touch(char *map, size_t from, size_t to)
+{
+	from -= from % PAGE;
+	if (from < to)
+		(void)pages_populate(map + from, to - from, true);
+}
+
 /* A disk that is full, or what else keeps us from making files: said when it begins and ends. */
 static void say_trouble(struct keeper *keeper, int error)
 {
@@ -119,8 +134,11 @@ static struct segment *make_segment(struct keeper *keeper)
 	if (keeper->log->store != NULL)
 		return make_file(keeper);
 	struct segment *segment = segment_new(keeper->log->segment_size);
-	if (segment != NULL)
-		segment_reset(segment, max_entries(keeper));
+	if (segment == NULL)
+		return NULL;
+	segment_reset(segment, max_entries(keeper));
+	touch(segment_map(segment), 0, AHEAD_MIN);
+	touch(segment_map(segment), segment->size - AHEAD_MIN / 4, segment->size);
 	return segment;
 }
 
@@ -407,6 +425,45 @@ static void remove_files(struct keeper *keeper)
 	}
 }
 
+/* ---- pages ahead ---- */
+
+/*
+ * A page that is touched for the first time costs a publisher microseconds, in the middle of an
+ * append. So the next ones are touched here: of what fills slowly a little, so that an empty log stays
+ * small. (Files are made ready as a whole when they are made.)
+ */
+static void make_ready(struct keeper *keeper)
+{
+	struct segment *tail = atomic_load_pointer_acquire(&keeper->log->tail); /* [O9] */
+	uint64_t base = atomic64_load_acquire(&tail->base);                     /* [O2] */
+	uint64_t state = atomic64_load_acquire(&tail->state);                   /* [O4] */
+
+	if (tail->is_durable || state_is_sealed(state))
+		return;
+	if (keeper->ready_base != base)
+		keeper->ready_data = keeper->ready_index = 0;
+	keeper->ready_base = base;
+
+	size_t index = state_entries(state) * sizeof(struct entry);
+	size_t used = SEGMENT_HEADER_SIZE + state_bytes(state);
+	size_t ahead = used < AHEAD_MIN ? AHEAD_MIN : used > AHEAD_MAX ? AHEAD_MAX : used;
+	size_t room = tail->size - index;
+	size_t data_end = used + ahead < room ? used + ahead : room;
+	/* As much of the index as goes with that, going by what is there; at first a guess. */
+	size_t index_end = index + (index == 0 ? ahead / 4 : ahead * index / used);
+	if (index_end > tail->size - used)
+		index_end = tail->size - used;
+
+	char *map = segment_map(tail);
+	touch(map, keeper->ready_data > used ? keeper->ready_data : used, data_end);
+	touch(map, tail->size - index_end,
+	      tail->size - (keeper->ready_index > index ? keeper->ready_index : index));
+	keeper->ready_data = data_end;
+	keeper->ready_index = index_end;
+	if (data_end < room) /* relaxed: a hint */
+		atomic32_store_relaxed(&tail->ready_mark, (uint32_t)(used + ahead / 2));
+}
+
 static size_t count_spares(struct keeper *keeper)
 {
 	const struct directory *directory = keeper->log->directory;
@@ -489,6 +546,7 @@ static int pass(struct keeper *keeper)
 	epoch_leave(&keeper->epoch);
 	give_back(keeper);
 	publish_bytes(keeper);
+	make_ready(keeper);
 
 	if (keeper->wants_room || keeper->grace_count > 0)
 		return RETRY_GRACE_MS;

@@ -256,6 +256,15 @@ struct segment *log_roll(struct log *log, struct segment *sealed)
 	return atomic_load_pointer_acquire(&log->tail); /* [O9] */
 }
 
+/* Soon the claims will come to pages that nobody has touched yet: the keeper does, before them. */
+static void want_pages(struct log *log, struct segment *tail, const struct claim *claim)
+{
+	if (claim->offset < atomic32_load_relaxed(&tail->ready_mark))
+		return;
+	atomic32_store_relaxed(&tail->ready_mark, SEGMENT_READY); /* see there */
+	keeper_kick(log->keeper);
+}
+
 enum log_verdict log_append(struct log *log, struct message *messages, size_t n, size_t *appended)
 {
 	struct segment *tail = atomic_load_pointer_acquire(&log->tail); /* [O9] */
@@ -275,6 +284,7 @@ enum log_verdict log_append(struct log *log, struct message *messages, size_t n,
 				syncer_kick(log->syncer);
 			} else {
 				done += claim.count;
+				want_pages(log, tail, &claim);
 			}
 			continue;
 		case CLAIM_FULL:

@@ -73,6 +73,7 @@ void segment_reset(struct segment *segment, uint32_t max_entries)
 	atomic64_store_relaxed(&segment->base, SEGMENT_NO_BASE);
 	atomic_store_pointer_release(&segment->next, NULL); /* [O3] */
 	atomic64_store_relaxed(&segment->state, 0);
+	atomic32_store_relaxed(&segment->ready_mark, SEGMENT_READY);
 	atomic32_store_relaxed(&segment->has_summary, 0);
 }
 

@@ -126,6 +126,9 @@ struct segment {
 	/* Hot: every claim. [O4] claim: acquire and release; seal: the same; readers: acquire,
 	 * before they trust that an index slot is one. */
 	_Alignas(CACHE_LINE) uint64_t state;
+	/* Whoever claims behind this offset tells the keeper to make more pages ready, and sets it to
+	 * SEGMENT_READY so that it is told once. Relaxed: a hint. */
+	uint32_t ready_mark;
 
 	/* The keeper's alone. */
 	_Alignas(CACHE_LINE) struct epoch_deferred reclaim;
@@ -149,6 +152,8 @@ struct segment {
 		uint64_t synced; /* the syncer's: ids up to here are on disk */
 	} file;
 };
+
+#define SEGMENT_READY UINT32_MAX
 
 /* What `state` packs: bytes used << 32 | entries used << 1 | sealed. */
 static inline uint32_t state_bytes(uint64_t state)

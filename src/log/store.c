@@ -379,6 +379,7 @@ struct segment *store_segment_of(const struct store *store, const struct header_
 	segment->size = constant->size;
 	segment->counted_bytes = constant->size;
 	segment->max_entries = constant->max_entries;
+	segment->ready_mark = SEGMENT_READY;
 	segment->secret = constant->secret;
 	segment->key = store->key;
 	segment->is_durable = true;

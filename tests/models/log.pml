@@ -19,9 +19,9 @@
  *     src/log/segment.c segment_claim 98e2aec9
  *     src/log/segment.c segment_commit face7b47
  *     src/log/segment.c segment_seal 7c2781e6
- *     src/log/segment.c segment_reset 3b16a284
+ *     src/log/segment.c segment_reset f19eac40
  *     src/log/segment.h entry_is_committed 4ee7eaef
- *     src/log/log.c log_append 13452ef8
+ *     src/log/log.c log_append 97b9a7ff
  *     src/log/log.c log_roll a5adab2e
  *     src/log/log.c find aa9176bf
  *     src/log/log.c head_raise 14a83023
@@ -37,7 +37,7 @@
  *     src/log/keeper.c count_spares f6a570fd
  *     src/log/keeper.c link_spare 49b64075
  *     src/log/keeper.c provide_spares 149e55e4
- *     src/log/keeper.c pass 65632e44
+ *     src/log/keeper.c pass 9416f535
  *     src/log/keeper.c keep 7265559c
  */
 

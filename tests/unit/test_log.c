@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "log/chain.h"
 #include "log/frame.h"
+#include "log/pages.h"
 
 enum {
 	SMALL = SEGMENT_SIZE_MIN,
@@ -387,6 +388,53 @@ static void looking_back_sees_the_same_as_looking_forward(void **state)
 static struct segment *tail_of(struct fixture *f)
 {
 	return atomic_load_pointer_acquire(&f->log->tail);
+}
+
+/* How many of the pages from `at` on, n bytes, are in memory. */
+static size_t count_pages(const struct segment *segment, size_t at, size_t n)
+{
+	static unsigned char is_there[(16 << 20) / PAGE];
+	size_t count = 0;
+
+	at -= at % PAGE;
+	assert_int_equal(mincore(segment_map(segment) + at, n, is_there), 0);
+	for (size_t i = 0; i < (n + PAGE - 1) / PAGE; i++)
+		count += is_there[i] & 1;
+	return count;
+}
+
+/* Whether the next appends find their pages there. */
+static bool is_ready(const struct segment *segment)
+{
+	uint64_t state = atomic64_load_acquire(&segment->state);
+	size_t used = SEGMENT_HEADER_SIZE + state_bytes(state);
+	size_t index = state_entries(state) * sizeof(struct entry);
+
+	return count_pages(segment, used, 4 * PAGE) == 4 &&
+	       count_pages(segment, segment->size - index - 1, 1) == 1;
+}
+
+static void publishers_find_their_pages_ready_and_an_empty_log_is_small(void **state)
+{
+	(void)state;
+	struct fixture *f = begin(16 * LARGE, 0, 0, 0);
+	const struct segment *tail = tail_of(f);
+
+	if (pages_populate(segment_map(tail), PAGE, true) != 0) {
+		end(f);
+		skip(); /* the kernel is too old for that */
+	}
+	WAIT_FOR(is_ready(tail));
+	assert_true(count_pages(tail, 0, tail->size) * PAGE <= 128 << 10);
+	while (f->appended < 8000) {
+		append_many(f, 50, 500);
+		WAIT_FOR(is_ready(tail));
+	}
+	assert_ptr_equal(tail_of(f), tail);
+	size_t used =
+		state_bytes(atomic64_load_acquire(&tail->state)) + 8000 * sizeof(struct entry);
+	assert_true(count_pages(tail, 0, tail->size) * PAGE <= used + LARGE);
+	end(f);
 }
 
 static void the_head_stops_at_a_claim_that_is_not_committed(void **state)
@@ -882,6 +930,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(blocks_end_where_the_index_is_a_multiple_of_their_size),
 		cmocka_unit_test(looking_back_begins_where_the_block_begins),
 		cmocka_unit_test(looking_back_sees_the_same_as_looking_forward),
+		cmocka_unit_test(publishers_find_their_pages_ready_and_an_empty_log_is_small),
 		cmocka_unit_test(the_head_stops_at_a_claim_that_is_not_committed),
 		cmocka_unit_test(neither_head_nor_retention_passes_a_hole),
 		cmocka_unit_test(the_head_trusts_no_slot_beyond_what_was_claimed),

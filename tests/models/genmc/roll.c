@@ -5,7 +5,7 @@
  * was reset: neither sealed nor used.
  *
  * Stands for:
- *     src/log/segment.c segment_reset 3b16a284
+ *     src/log/segment.c segment_reset f19eac40
  *     src/log/segment.c segment_claim 98e2aec9
  *     src/log/log.c log_roll a5adab2e
  *     src/log/keeper.c link_spare 49b64075
