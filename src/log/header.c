@@ -59,8 +59,11 @@ bool header_synced(const struct segment_header *header, uint64_t *id)
 
 void header_set_gap(struct segment_header *header, uint64_t base, enum loss loss)
 {
-	header->gap = (struct header_gap){.base = base, .loss = loss};
-	header->gap.check = CHECK_OF(&header->gap, header->constant.key);
+	struct header_gap gap = {.base = base, .loss = loss};
+
+	/* At once: where the same stands there already it is whole at every moment. */
+	gap.check = CHECK_OF(&gap, header->constant.key);
+	header->gap = gap;
 }
 
 void header_set_synced(struct segment_header *header, uint64_t id)

@@ -56,8 +56,7 @@ struct keeper {
 	uint64_t last_link_us; /* when a spare was last linked */
 	struct segment *held;  /* out of use but for somebody who holds them, by next_free */
 	uint64_t first_file;   /* durable: the number of the oldest file that is there */
-	uint64_t based_file;   /* of the segment whose base was written last and is not synced; 0 */
-	uint64_t found_file;   /* the last one of a former run: its base may not have been synced */
+	uint64_t based_file;   /* the one whose header this run has written the base into; 0 */
 	bool has_said_trouble; /* of that kind: it is said once each time it begins */
 	bool wants_memory;     /* the last attempt to get a segment failed */
 	bool wants_room;       /* a spare is missing, and only a grace period can bring it */
@@ -377,28 +376,28 @@ static void retire(struct keeper *keeper, uint64_t head)
 
 /*
  * The first segment that is left begins where its header says: what came before it would say so,
- * and goes. (Sealed ones say it anyway.)
+ * and goes. (Sealed ones say it anyway.) It is written and synced once, also where it stands there
+ * already: a former run may have been killed before its sync.
  */
 static int write_base(struct keeper *keeper, const struct segment *segment)
 {
 	const uint64_t number = segment->file.number;
 
+	if (keeper->based_file == number)
+		return 0;
 	/* Inside a section: it may be stored meanwhile, and then its mapping may go. */
 	epoch_enter(&keeper->epoch);
-	struct segment_header *header = (struct segment_header *)(void *)segment_map(segment);
-	/* Written again for each try: after a sync that failed its page counts as clean. */
-	if (!segment_is_stored(segment) && (header->gap.base == 0 || keeper->based_file == number ||
-	                                    number <= keeper->found_file)) {
-		header_set_gap(header, atomic64_load_acquire(&segment->base), /* [O2] */
-		               segment->loss);
-		keeper->based_file = number;
-	}
+	bool is_stored = segment_is_stored(segment);
+	if (!is_stored)
+		header_set_gap((struct segment_header *)(void *)segment_map(segment),
+		               atomic64_load_acquire(&segment->base), segment->loss); /* [O2] */
 	epoch_leave(&keeper->epoch);
-	if (keeper->based_file != number)
+	if (is_stored)
 		return 0;
+	/* Where it fails it is written again: its page counts as clean then. */
 	int error = store_sync_segment(keeper->log->store, number);
 	if (error == 0)
-		keeper->based_file = 0;
+		keeper->based_file = number;
 	return error;
 }
 
@@ -627,7 +626,6 @@ static int take_chain(struct keeper *keeper, struct recovery *found)
 		keeper->chain_bytes += found->segments[i]->counted_bytes;
 	}
 	keeper->first_file = found->segments[0]->file.number;
-	keeper->found_file = keeper->first_file + found->count - 1;
 	found->count = 0;                                         /* they are ours */
 	atomic_store_pointer_release(&log->directory, directory); /* [O5] */
 	atomic_store_pointer_release(&log->tail, directory->segments[found->tail]); /* [O9] */

@@ -80,6 +80,26 @@ static void a_base_that_a_former_run_wrote_and_could_not_sync_is_synced(void **s
 	assert_int_equal(atomic32_load_acquire(&unlinked_unsynced), 0);
 }
 
+static void fill_many_files(struct world *child)
+{
+	append_many(child, 5000);
+}
+
+/* All of a former run's files but the last go at once, and publishers wait for no sync of each. */
+static void many_files_that_go_together_are_one_sync(void **state)
+{
+	(void)state;
+	most_refusals = 0;
+	w.options.retain_age_us = 0;
+	crash(&w, fill_many_files);
+	const size_t files = count_segments(&w);
+	assert_true(files > 10);
+	w.options.retain_age_us = 1000;
+	open_log(&w);
+	WAIT_FOR(atomic32_load_acquire(&unlinked) >= files - 5);
+	assert_in_range(atomic32_load_acquire(&synced), 1, 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -87,6 +107,8 @@ int main(void)
 			a_file_stays_until_the_next_one_has_its_base_on_the_disk, begin, end),
 		cmocka_unit_test_setup_teardown(
 			a_base_that_a_former_run_wrote_and_could_not_sync_is_synced, begin, end),
+		cmocka_unit_test_setup_teardown(many_files_that_go_together_are_one_sync, begin,
+	                                        end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
