@@ -451,11 +451,15 @@ bool interest_may_match_segment(const struct interest_set *set, const struct blo
 	return false;
 }
 
-enum { QUESTION_COST = 64 << 10 }; /* wildcards times entries: about a millisecond */
+enum {
+	QUESTION_COST = 64 << 10, /* wildcards times entries: about a millisecond */
+	EXACT_PER_WILDCARD = 16,  /* that cost as much: their hashes are compared */
+};
 
 uint32_t interest_question_size(const struct interest_set *set)
 {
-	size_t entries = QUESTION_COST / (set->wildcards + 1);
+	size_t exact = set->count - set->wildcards;
+	size_t entries = QUESTION_COST / (set->wildcards + exact / EXACT_PER_WILDCARD + 1);
 	return entries > BLOCK_ENTRIES ? BLOCK_ENTRIES : entries == 0 ? 1 : (uint32_t)entries;
 }
 

@@ -55,6 +55,7 @@ static inline struct block block_of(const struct segment *segment, uint32_t inde
 	uint32_t entries = state_entries(atomic64_load_acquire(&segment->state));
 	uint32_t count = BLOCK_ENTRIES - index % BLOCK_ENTRIES;
 
+	assert_true(index < entries);
 	return (struct block){.segment = segment,
 	                      .map = segment_map(segment),
 	                      .first = atomic64_load_acquire(&segment->base) + index,

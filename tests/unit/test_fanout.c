@@ -95,7 +95,7 @@ static struct {
 } sums;
 
 static char payload[PAYLOAD_MAX + 64];
-static char flat[BLOCK_ENTRIES * FRAME_MAX];
+static char flat[4 << 20]; /* a write, of whatever segment */
 
 static struct slice slice_of(const char *text)
 {
@@ -261,6 +261,7 @@ static ssize_t fake_write(struct follower *follower, const struct iovec *iov, in
 	assert_true(count > 0 && count <= BLOCK_ENTRIES);
 	check_all(fake->f);
 	for (int i = 0; i < count; i++) {
+		assert_true(iov[i].iov_len <= sizeof flat - at);
 		memcpy(flat + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
@@ -698,6 +699,31 @@ static void a_pass_cut_into_slices_gives_everything_to_everybody_once(void **sta
 		assert_int_equal(f->fakes[i].messages, 100);
 		assert_is_at_head(&f->fakes[i]);
 	}
+	end(f);
+}
+
+static void borders_of_blocks_within_a_segment_are_seen_by_nobody(void **state)
+{
+	(void)state;
+	static const char *const words[] = {">", "a", "a.*", "b > a.b"};
+	static const uint64_t starts[] = {0, BLOCK_ENTRIES - 3, BLOCK_ENTRIES, BLOCK_ENTRIES + 3};
+	struct fixture *f = begin(16 << 20, 0);
+	unsigned count = 0;
+
+	struct fake *live = join(f, count++, ">", 0);
+	for (unsigned i = 0; i < 2 * BLOCK_ENTRIES + 100; i++)
+		append(f, i % 5, i % 7);
+	step(f);
+	assert_is_at_head(live);
+	for (unsigned i = 0; i < COUNT_OF(starts); i++)
+		for (unsigned n = 0; n < COUNT_OF(words); n++)
+			join(f, count++, words[n], starts[i]);
+	step(f);
+	append_many(f, 100, 0, 10);
+	step(f);
+	for (unsigned i = 0; i < count; i++)
+		assert_is_at_head(&f->fakes[i]);
+	assert_int_equal(f->fakes[0].gaps, 0);
 	end(f);
 }
 
@@ -1463,6 +1489,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(who_blocks_leaves_the_pass_and_comes_back),
 		cmocka_unit_test(a_command_can_have_the_head_before_the_walk_gets_there),
 		cmocka_unit_test(retention_passing_a_blocked_follower_is_one_exact_gap),
+		cmocka_unit_test(borders_of_blocks_within_a_segment_are_seen_by_nobody),
 		cmocka_unit_test(retention_passing_the_walk_is_one_gap_for_each_live_follower),
 		cmocka_unit_test(retention_in_the_middle_of_a_pass_is_a_gap_for_those_not_served),
 		cmocka_unit_test(

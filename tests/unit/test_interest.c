@@ -438,6 +438,7 @@ static void every_set_gets_what_its_patterns_match_and_only_live_ones_are_due(vo
 {
 	(void)state;
 	struct world *world = build();
+	unsigned blocks = 0;
 
 	for (unsigned round = 0; round < 30; round++) {
 		for (size_t i = 0; i < SETS; i++) {
@@ -450,9 +451,9 @@ static void every_set_gets_what_its_patterns_match_and_only_live_ones_are_due(vo
 				come_alive(world, i);
 		}
 		epoch_enter(&world->me);
-		uint64_t id = 1 + random_below(BLOCK_ENTRIES);
-		for (struct block block;
-		     log_block(world->log, id, MESSAGES, &block) == BLOCK_HERE;) {
+		uint64_t id = 1 + random_below(MESSAGES);
+		for (struct block block; log_block(world->log, id, MESSAGES, &block) == BLOCK_HERE;
+		     blocks++) {
 			check_block(world, &block);
 			id = block.first + block.count + random_below(50);
 		}
@@ -461,6 +462,35 @@ static void every_set_gets_what_its_patterns_match_and_only_live_ones_are_due(vo
 	for (size_t i = 0; i < SETS; i++)
 		if (world->rows[i].set != NULL)
 			empty_row(world, i);
+	assert_true(blocks >= 30);
+	interest_free(world->interest);
+	log_close(world->log);
+	wake_free(world->wake);
+	free(world);
+}
+
+/* However many patterns a client thinks of, an answer to it stops the worker for a moment at most. */
+static void a_question_for_many_patterns_is_short(void **state)
+{
+	(void)state;
+	struct world *world = build();
+	static char words[1024 * 8];
+
+	for (unsigned n = 1; n <= 1024; n *= 4) {
+		size_t exact = 0, wild = 0;
+		char wilds[1024 * 8];
+		for (unsigned i = 0; i < n; i++) {
+			exact += (size_t)sprintf(words + exact, "t%u ", i);
+			wild += (size_t)sprintf(wilds + wild, "*.%u ", i);
+		}
+		struct interest_set *one = add(world->interest, NULL, words);
+		struct interest_set *other = add(world->interest, NULL, wilds);
+		/* Looks at a pattern: an exact one is a comparison of hashes. */
+		assert_true((uint64_t)interest_question_size(one) * n <= 1 << 20);
+		assert_true((uint64_t)interest_question_size(other) * n <= 64 << 10);
+		interest_release(world->interest, one);
+		interest_release(world->interest, other);
+	}
 	interest_free(world->interest);
 	log_close(world->log);
 	wake_free(world->wake);
@@ -535,6 +565,7 @@ int main(void)
 		cmocka_unit_test(patterns_are_counted_before_they_are_taken),
 		cmocka_unit_test(without_memory_nothing_has_changed),
 		cmocka_unit_test(every_set_gets_what_its_patterns_match_and_only_live_ones_are_due),
+		cmocka_unit_test(a_question_for_many_patterns_is_short),
 		cmocka_unit_test(a_question_ends_when_its_time_is_over),
 		cmocka_unit_test(runs_of_bits_are_found_wherever_they_begin_and_end),
 	};

@@ -7,7 +7,7 @@
 #include "filled.h"
 #include "wire/pattern.h"
 
-enum { SETS = 40, ENTRIES = 40000 };
+enum { SETS = 40, ENTRIES = 160000 };
 
 static const char *const words[] = {"a",   "b",   "a.b",         "a.*",     "b.>",
                                     ">",   "*.c", "a b a.c",     "a.b.* b", "no.one",
@@ -57,7 +57,7 @@ static int begin(void **state)
 	(void)state;
 	interest = interest_new(HASH_KEY);
 	recall = recall_new();
-	segment = fill(8 << 20, 1, ENTRIES, 100);
+	segment = fill(32 << 20, 1, ENTRIES, 100);
 	assert_int_equal(state_entries(segment->state), ENTRIES);
 	return interest == NULL || recall == NULL;
 }
@@ -76,6 +76,7 @@ static void whoever_asks_where_and_when_is_told_what_matches(void **state)
 	(void)state;
 	struct interest_set *sets[SETS];
 	const uint32_t blocks = (ENTRIES + BLOCK_ENTRIES - 1) / BLOCK_ENTRIES;
+	_Static_assert(ENTRIES > 2 * BLOCK_ENTRIES, "blocks that are whole, and one that is not");
 
 	for (unsigned i = 0; i < SETS; i++)
 		sets[i] = make_set(i);
