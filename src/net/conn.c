@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -81,6 +82,20 @@ static bool is_idle_timed(const struct conn *conn)
 	       limit_get(&conn->worker->hub->limits.idle_timeout_ms) > 0;
 }
 
+/* Bytes that the kernel has taken and the peer has not, roughly; 0 where it does not say. */
+static int count_unsent(const struct conn *conn)
+{
+	int n = 0;
+	return ioctl(conn->fd, SIOCOUTQ, &n) == 0 ? n : 0;
+}
+
+static void start_progress_timer(struct conn *conn)
+{
+	worker_set_timer(conn->worker, conn, TIMER_PROGRESS);
+	conn->has_sent = false;
+	conn->unsent = count_unsent(conn);
+}
+
 /* Which timer should run: one is enough, the body's goes before the idle one. */
 static void choose_timer(struct conn *conn, bool had_traffic)
 {
@@ -101,8 +116,10 @@ static void choose_timer(struct conn *conn, bool had_traffic)
 	bool is_another_body = kind == TIMER_PUT && conn->timer_mark != conn->executed;
 	bool is_renewed = had_traffic && (kind == TIMER_IDLE || kind == TIMER_PROGRESS);
 	if (kind != conn->timer || is_another_body || is_renewed) {
-		worker_set_timer(conn->worker, conn, kind);
-		conn->has_sent = false;
+		if (kind == TIMER_PROGRESS)
+			start_progress_timer(conn);
+		else
+			worker_set_timer(conn->worker, conn, kind);
 	}
 	conn->timer_mark = conn->executed;
 }
@@ -455,10 +472,13 @@ static bool is_peer_gone(const struct conn *conn)
 	return poll(&peer, 1, 0) == 1 && (peer.revents & (POLLERR | POLLHUP)) != 0;
 }
 
-/* It is the peer that takes nothing, and not we who wait for the log, the disk or our turn. */
-static bool is_peer_slow(const struct conn *conn)
+/*
+ * It is the peer that has taken nothing, and not we who wait for the log or the disk. Of one that takes
+ * little the kernel may not say for long that it can be written to, but it has less of it.
+ */
+static bool is_peer_stuck(const struct conn *conn)
 {
-	return conn->is_writing && !conn->has_sent;
+	return conn->is_writing && !conn->has_sent && count_unsent(conn) >= conn->unsent;
 }
 
 void conn_expire(struct conn *conn)
@@ -471,14 +491,12 @@ void conn_expire(struct conn *conn)
 			worker_set_timer(conn->worker, conn, TIMER_PEER);
 		return;
 	case TIMER_PROGRESS:
-		if (is_peer_slow(conn)) {
+		if (is_peer_stuck(conn))
 			conn_cut(conn);
-		} else if (is_peer_gone(conn)) {
+		else if (is_peer_gone(conn))
 			conn_kill(conn);
-		} else {
-			worker_set_timer(conn->worker, conn, TIMER_PROGRESS);
-			conn->has_sent = false;
-		}
+		else
+			start_progress_timer(conn);
 		return;
 	case TIMER_LINGER:
 		conn_kill(conn);

@@ -99,7 +99,8 @@ struct conn {
 	/* It counts as a connection (a refused one does not); the write event is added; it is on
 	 * the worker's list `ready`, `unsettled`, `starved`, `cold`. */
 	bool is_counted, is_writing, is_queued, is_held, is_starved, is_cold;
-	bool has_sent; /* bytes, since the timer was started */
+	bool has_sent; /* bytes, since TIMER_PROGRESS was started */
+	int unsent;    /* bytes that the kernel had of us then */
 	struct peer_key peer;
 	enum timer_kind timer; /* the one that runs; it is on that list of worker->timed */
 	uint32_t executed;     /* commands executed or refused, to tell one body from the next */

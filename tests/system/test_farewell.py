@@ -34,3 +34,24 @@ def test_who_takes_nothing_is_cut_and_who_waits_for_the_disk_is_not(broker, tmp_
     assert waiting.recv_line().startswith("BYE quit ")
     waiting.expect_eof()
     assert b.stats()["cut_total"] == 1
+
+
+def test_who_takes_little_is_not_cut(broker, hang):
+    b = broker("server.workers=1", "limits.send_buffer=0", "limits.idle_timeout=20s", env=hang.environment)
+    b.client().publish_all(("x", bytes(60_000)) for _ in range(200))
+    slow = b.client(rcvbuf=32768)
+    slow.send("SUB x AFTER 0\nQUIT\n")
+    assert slow.recv_line().startswith("OK ")
+    got = [slow.recv_msg()]
+    for _ in range(5):
+        got += slow.recv_msgs(4)
+        idle = b.client()
+        idle.ask("PING")
+        hang.let_pass(31)
+        # By then the same thread has looked at both.
+        assert idle.recv_line().startswith("BYE idle ")
+    got += slow.recv_msgs(200 - len(got))
+    assert [message.id for message in got] == list(range(1, 201))
+    assert slow.recv_line().startswith("BYE quit ")
+    slow.expect_eof()
+    assert b.stats()["cut_total"] == 0
