@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -18,7 +20,7 @@
 struct background {
 	pthread_t thread;
 	int eventfd;
-	uint32_t is_stopping; /* relaxed: the kick and the join order the rest */
+	uint32_t is_stopping;
 };
 
 /* From here on it can be kicked. 0 or a negative errno. Thread: startup. */
@@ -61,13 +63,14 @@ static inline void background_sleep(struct background *background, int timeout_m
 /* Thread: the one that it is. */
 static inline bool background_is_stopping(const struct background *background)
 {
-	return atomic32_load_relaxed(&background->is_stopping) != 0; /* see there */
+	return atomic32_load_relaxed(&background->is_stopping) != 0; /* the join orders the rest */
 }
 
 /* Waits until it has come round and ended. Thread: the last one. */
 static inline void background_stop(struct background *background)
 {
-	atomic32_store_relaxed(&background->is_stopping, 1); /* see there */
+	atomic32_store_relaxed(&background->is_stopping,
+	                       1); /* the kick and the join order the rest */
 	background_kick(background);
 	pthread_join(background->thread, NULL);
 }

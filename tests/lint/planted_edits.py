@@ -59,11 +59,14 @@ def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
     count, faults = 0, []
     for path in sorted(root.glob("tests/*/planted*/run")):
-        for row in rows_of(path):
-            count += 1
+        rows = rows_of(path)
+        count += len(rows)
+        if not rows:
+            faults.append(f"{path.relative_to(root)}: there is nothing to plant")
+        for row in rows:
             faults += [f"{path.relative_to(root)}: {fault}" for fault in check_row(root, row)]
     if count == 0:
-        faults.append("there is nothing to plant")
+        faults.append("there are no tables")
     for fault in faults:
         print(fault)
     return 1 if faults else 0
