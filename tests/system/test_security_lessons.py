@@ -772,7 +772,7 @@ def test_cve_2023_45145_the_unix_socket_is_never_open_wider_than_configured(tmp_
     assert (tmp_path / "s").stat().st_mode & 0o777 == mode
     umask, bound = 0, False
     for call in next(run):
-        if found := re.search(r"umask\(0?([0-7]*)\)", call):
+        if found := re.search(r"umask\(0?([0-7]*)(?:\)| <unfinished)", call):
             umask = int(found[1] or "0", 8)
         elif "bind(" in call and "AF_UNIX" in call:
             assert 0o777 & ~umask == mode, f"bound with a umask of {umask:o}: {call}"
@@ -789,11 +789,11 @@ def test_cve_2017_9868_the_log_is_never_readable_by_others_not_even_while_it_is_
     assert (tmp_path / "deep" / "log").stat().st_mode & 0o077 == 0
     made = {"mkdir": 0, "O_CREAT": 0}
     for call in next(run):
-        if found := re.search(r"mkdir(?:at)?\(.*?\"([^\"]*)\", 0?([0-7]+)\)", call):
+        if found := re.search(r"mkdir(?:at)?\(.*?\"([^\"]*)\", 0?([0-7]+)(?:\)| <unfinished)", call):
             assert int(found[2], 8) & 0o077 == 0, call
             made["mkdir"] += 1
         elif "O_CREAT" in call:
-            found = re.search(r"O_CREAT[A-Z_|]*, 0?([0-7]+)\)", call)
+            found = re.search(r"O_CREAT[A-Z_|]*, 0?([0-7]+)(?:\)| <unfinished)", call)
             assert found and int(found[1], 8) & 0o177 == 0, call
             made["O_CREAT"] += 1
         assert "chmod" not in call, call
