@@ -219,7 +219,8 @@ def test_bodies_just_short_of_their_end_stay_within_input_memory(broker):
     for n in range(200):
         assert b.control.publish("small", b"%d" % n) > 0
     assert [m.payload for m in subscriber.recv_msgs(200)] == [b"%d" % n for n in range(200)]
-    check_growth(b, before, limit + 4 * MIB + len(socks) * CONN, "bodies just short of their end")
+    # What the allocator keeps beside the bodies differs with the pieces in which they came.
+    check_growth(b, before, limit * 3 // 2 + len(socks) * CONN, "bodies just short of their end")
     close_all(socks)
     b.wait_stats(lambda s: s["input_memory_bytes"] == 0, "the input memory is given back")
     bystanders.check()
