@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/atomic.h"
+#include "log/pages.h"
 
 /*
  * Static, because the handler may run at any time in any thread. A slot is changed only while no
@@ -23,8 +24,6 @@ static struct watched {
 } watched[FAULT_MAPPINGS_MAX];
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of those who change slots */
-
-enum { PAGE = 4096 };
 
 /* The mark of the mapping that the address is in; NULL: it is none of ours. */
 static uint32_t *find_mark(uint64_t address)

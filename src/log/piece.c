@@ -12,9 +12,10 @@
 
 #include "log/fault.h"
 #include "log/frame.h"
+#include "log/pages.h"
 #include "log/scan.h"
 
-enum { PAGE = 4096, LOOKS_MAX = 50 };
+enum { LOOKS_MAX = 50 };
 
 /* ---- headers ---- */
 

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MODE = 0600, PAGE = 4096, PIECE = 1 << 20, NAMES_MAX = 100, OTHER_NAME_MAX = 64 };
+#include "log/pages.h"
+
+enum { FILE_MODE = 0600, PIECE = 1 << 20, NAMES_MAX = 100, OTHER_NAME_MAX = 64 };
 
 static int sync_dir(struct store *store)
 {
